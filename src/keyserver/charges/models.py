@@ -1,0 +1,122 @@
+"""Charges and the payments that arrive at our addresses, asked for or not."""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import (
+    CheckConstraint,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    SmallInteger,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.orm import Mapped, mapped_column
+
+from keyserver.charges.states import AdditionalStatus, ChargeStatus, PaymentStatus
+from keyserver.kit.orm import Base, Units, words_check
+
+
+class Charge(Base):
+    """The terms (fixed at creation), and the outcome (a function of terms, payments and time: states.py).
+
+    No foreign keys to tenants and payment methods, for the reason given at `addresses.models.Address`.
+    """
+
+    __tablename__ = "charges"
+    __table_args__ = (
+        ForeignKeyConstraint(["key_ring_id", "address_index"], ["addresses.key_ring_id", "addresses.address_index"]),
+        UniqueConstraint("key_ring_id", "address_index"),
+        CheckConstraint(words_check("status", ChargeStatus), name="status_known"),
+        CheckConstraint(words_check("additional_status", AdditionalStatus), name="additional_status_known"),
+        CheckConstraint("amount_cents > 0", name="amount_positive"),
+        CheckConstraint("expected_units > 0", name="expected_positive"),
+        Index(None, "tenant_id", "id"),
+        Index("ix_charges_deadline", "deadline_at", postgresql_where=text("deadline_at IS NOT NULL")),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    tenant_id: Mapped[str]
+    #: The tenant whose key made the charge: its secret signs the webhooks.
+    signing_tenant_id: Mapped[str]
+    payment_method_id: Mapped[str]
+    key_ring_id: Mapped[str]
+    address_index: Mapped[int]
+    address: Mapped[str]
+    amount_cents: Mapped[int]
+    expected_units: Mapped[int] = mapped_column(Units)
+    price_usd: Mapped[Decimal]
+    price_source: Mapped[str]
+    priced_at: Mapped[datetime]
+    decimals: Mapped[int] = mapped_column(SmallInteger)
+    confirmations_required: Mapped[int] = mapped_column(Integer)
+    callback_url: Mapped[str | None]
+    metadata_: Mapped[dict[str, Any] | None] = mapped_column("metadata")
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+
+    status: Mapped[ChargeStatus] = mapped_column(type_=Base.type_annotation_map[str], server_default=text("'New'"))
+    additional_status: Mapped[AdditionalStatus] = mapped_column(
+        type_=Base.type_annotation_map[str], server_default=text("'None'")
+    )
+    received_units: Mapped[int] = mapped_column(Units, server_default=text("0"))
+    received_nanos: Mapped[int] = mapped_column(server_default=text("0"))
+    confirmed_units: Mapped[int] = mapped_column(Units, server_default=text("0"))
+    #: The fewest confirmations among the payments that count, up to `confirmations_required`.
+    confirmations: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    credited_at: Mapped[datetime | None]
+    #: When time alone changes the state next (expiry, then the end of monitoring); null when it no longer can.
+    deadline_at: Mapped[datetime | None]
+    #: Number of the last change told; rises by one with every webhook.
+    sequence: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+
+
+class Payment(Base):
+    """One output to an address of ours. Never deleted: what stops counting changes its status.
+
+    `output_index` is the output's position on UTXO chains and the log index of a token transfer; a top-level transfer
+    of an EVM chain's own coin is output 0, told from log 0 by its asset.
+    """
+
+    __tablename__ = "payments"
+    __table_args__ = (
+        ForeignKeyConstraint(["key_ring_id", "address_index"], ["addresses.key_ring_id", "addresses.address_index"]),
+        UniqueConstraint("blockchain_id", "tx_hash", "output_index", "asset"),
+        CheckConstraint(words_check("status", PaymentStatus), name="status_known"),
+        CheckConstraint("amount_units > 0", name="amount_positive"),
+        Index(None, "charge_id"),
+        Index(None, "key_ring_id", "address_index"),
+        Index("ix_payments_open", "blockchain_id", "status", postgresql_where=text("status IN ('seen', 'confirming')")),
+        Index("ix_payments_height", "blockchain_id", "block_height"),
+        Index("ix_payments_uncredited", "id", postgresql_where=text("status = 'confirmed' AND credited_nanos IS NULL")),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    blockchain_id: Mapped[str] = mapped_column(ForeignKey("blockchains.id"))
+    tx_hash: Mapped[str]
+    output_index: Mapped[int]
+    asset: Mapped[str]
+    key_ring_id: Mapped[str]
+    address_index: Mapped[int]
+    address: Mapped[str]
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"))
+    #: The charge this payment counts for: its address's, when asset and chain are the ones asked for.
+    charge_id: Mapped[str | None] = mapped_column(ForeignKey("charges.id"))
+    payment_method_id: Mapped[str] = mapped_column(ForeignKey("payment_methods.id"))
+    amount_units: Mapped[int] = mapped_column(Units)
+    confirmations_required: Mapped[int] = mapped_column(Integer)
+
+    status: Mapped[PaymentStatus] = mapped_column(type_=Base.type_annotation_map[str])
+    block_height: Mapped[int | None]
+    block_hash: Mapped[str | None]
+    seen_at: Mapped[datetime]
+    confirmed_at: Mapped[datetime | None]
+    #: What stands credited now; null when nothing does. `credits` counts credits ever posted, for their references.
+    credited_nanos: Mapped[int | None]
+    credits: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    price_usd: Mapped[Decimal | None]
+    price_source: Mapped[str | None]
+    reason: Mapped[str | None]

@@ -1,0 +1,151 @@
+"""PostgreSQL: one engine, two ways in.
+
+- `transaction()`: a session in one database transaction, for everything that changes more than one fact.
+- `connection()`: a bare asyncpg connection in autocommit, for the few hot single statements. BEGIN and COMMIT around
+  one statement, and the ORM in front of it, cost more than the statement (see bench/).
+
+Functions in the domains take a session or a connection first, flush, and never commit: commits stand here.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+from sqlalchemy import URL, make_url, text
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+
+Connection = asyncpg.Connection
+
+#: Parameters of a libpq URL that only steer libpq itself (asyncpg would send them to the server as settings).
+_LIBPQ_ONLY = frozenset(
+    {
+        "channel_binding",
+        "gssencmode",
+        "gsslib",
+        "keepalives",
+        "keepalives_idle",
+        "keepalives_interval",
+        "keepalives_count",
+        "tcp_user_timeout",
+        "sslcompression",
+        "requirepeer",
+        "load_balance_hosts",
+    }
+)
+
+#: SQLSTATE classes of a server that cannot serve now: connection, resources, operator intervention, system, disk full.
+_UNAVAILABLE_CLASSES = ("08", "53", "57", "58", "25006")
+
+
+def parse_database_url(raw: str) -> tuple[URL, dict[str, Any]]:
+    """SQLAlchemy's URL and asyncpg's arguments for a libpq URL.
+
+    Accepts `postgres://`, `postgresql://` and `postgresql+asyncpg://`. `sslmode` and the certificate parameters keep
+    their libpq meaning (asyncpg reads them from a DSN), `application_name` and `options` become server settings.
+    """
+    try:
+        url = make_url(raw.strip())
+    except Exception as error:  # SQLAlchemy raises several types, all meaning the same
+        raise ValueError("DATABASE_URL is not a URL like postgresql://user:password@host:5432/name") from error
+    if url.drivername not in {"postgres", "postgresql", "postgresql+asyncpg"}:
+        raise ValueError(f"DATABASE_URL must start with postgresql://, not {url.drivername}://")
+    query = {name: value for name, value in url.query.items() if name not in _LIBPQ_ONLY}
+    arguments: dict[str, Any] = {}
+    settings = {name: query.pop(name) for name in ("application_name",) if name in query}
+    if timeout := query.pop("connect_timeout", None):
+        arguments["timeout"] = float(str(timeout))
+    # asyncpg parses libpq's TLS and socket parameters itself, but only out of a DSN.
+    arguments["dsn"] = url.set(drivername="postgresql", query=query).render_as_string(hide_password=False)
+    arguments["server_settings"] = {"application_name": "keyserver", **settings}
+    return url.set(drivername="postgresql+asyncpg", query={}), arguments
+
+
+def is_unavailable(error: BaseException) -> bool:
+    """Whether the database could not be reached or could not work, as opposed to refusing this statement."""
+    if isinstance(error, DBAPIError) and error.orig is not None:
+        if error.connection_invalidated:
+            return True
+        cause = error.orig.__cause__ or error.orig
+        return is_unavailable(cause)
+    if isinstance(error, asyncpg.PostgresError):
+        state = error.sqlstate or ""
+        return state.startswith(_UNAVAILABLE_CLASSES)
+    return isinstance(
+        error, PoolTimeoutError | OperationalError | InterfaceError | asyncpg.InterfaceError | OSError | TimeoutError
+    )
+
+
+class Database:
+    """The engine of one process. `prepared_statements=False` is for a PgBouncer older than 1.21 in transaction mode."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        pool_size: int = 10,
+        pool_timeout: float = 3.0,
+        connect_timeout: float = 3.0,
+        statement_timeout: float = 30.0,
+        prepared_statements: bool = True,
+    ) -> None:
+        sqlalchemy_url, arguments = parse_database_url(url)
+        arguments.setdefault("timeout", connect_timeout)
+        arguments["command_timeout"] = statement_timeout
+        self._prepared = prepared_statements
+        if not prepared_statements:
+            arguments["statement_cache_size"] = 0
+
+        async def connect() -> Connection:
+            return await asyncpg.connect(**arguments)
+
+        self.engine: AsyncEngine = create_async_engine(
+            sqlalchemy_url,
+            async_creator=connect,
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=pool_timeout,
+            pool_use_lifo=True,
+            connect_args={} if prepared_statements else {"prepared_statement_cache_size": 0},
+        )
+        self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncSession]:
+        """A session whose work is committed together at the end, or not at all."""
+        async with self._sessions() as session, session.begin():
+            yield session
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """A bare connection in autocommit, from the same pool, for one statement at a time."""
+        async with self._autocommit.connect() as connection:
+            driver = await _driver(connection)
+            if self._prepared:
+                yield driver
+            else:  # a pooler may hand every statement to another server: pin one
+                async with driver.transaction():
+                    yield driver
+
+    async def ping(self) -> None:
+        """Raises what the database raises when it cannot answer."""
+        async with self.connection() as connection:
+            await connection.fetchval("SELECT 1")
+
+    async def dispose(self) -> None:
+        await self.engine.dispose()
+
+
+async def driver_connection(session: AsyncSession) -> Connection:
+    """The bare connection inside the session's transaction, for the same hot statements as `Database.connection`."""
+    connection = await session.connection()
+    await connection.execute(text("SELECT 1"))  # SQLAlchemy's BEGIN goes out with its first statement
+    return await _driver(connection)
+
+
+async def _driver(connection: AsyncConnection) -> Connection:
+    raw = await connection.get_raw_connection()
+    return raw.driver_connection

@@ -1,0 +1,70 @@
+"""Logs: one JSON object a line on stderr; nothing secret in it, whoever logs it.
+
+structlog writes; the standard library's loggers (uvicorn, alembic, …) are led through the same chain.
+"""
+
+import logging
+import re
+import sys
+from typing import Any
+
+import orjson
+import structlog
+
+#: What must never reach a log: our keys, webhook secrets, extended keys of any flavour, bearer tokens, URL passwords.
+_SECRETS = re.compile(
+    r"ks_[A-Za-z0-9_-]{12,}"
+    r"|whsec_[A-Za-z0-9+/=]{12,}"
+    r"|\b[a-zA-Z]{1,2}(?:pub|prv|tub|tpv|gub|gpv)[1-9A-HJ-NP-Za-km-z]{50,}"
+    r"|(?i:bearer)\s+\S{8,}"
+    r"|(?<=://)[^/@\s:]*:[^/@\s]+(?=@)"
+)
+
+
+def redact(text: str) -> str:
+    """The text with every secret we can recognise replaced."""
+    return _SECRETS.sub("[redacted]", text)
+
+
+def _redact_line(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
+    for name, value in event.items():
+        if isinstance(value, str) and len(value) > 12:
+            event[name] = redact(value)
+    return event
+
+
+def _dumps(event: dict[str, Any], **_: Any) -> str:
+    return orjson.dumps(event, default=str).decode()
+
+
+def configure_logging(level: str = "INFO") -> None:
+    """Every logger of this process writes JSON lines to stderr from here on."""
+    shared: list[Any] = [
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        _redact_line,
+    ]
+    numeric = logging.getLevelNamesMapping()[level.upper()]
+    structlog.configure(
+        processors=[*shared, structlog.processors.JSONRenderer(serializer=_dumps)],
+        wrapper_class=structlog.make_filtering_bound_logger(numeric),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                _redact_line,
+                structlog.processors.JSONRenderer(serializer=_dumps),
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(numeric)
+    for noisy in ("httpx", "httpcore", "alembic", "uvicorn.access"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
