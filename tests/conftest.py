@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import asyncpg
@@ -55,7 +55,7 @@ async def _prepare(url: str, template: str, *, throw_away: bool) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Runs in the controller before xdist starts its workers, which inherit the environment."""
-    global _scratch  # noqa: PLW0603 - pytest's hooks have no other place for it
+    global _scratch
     if hasattr(config, "workerinput") or config.option.collectonly:
         return
     throw_away = _SERVER not in os.environ
@@ -78,7 +78,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting of the machine's own reaches a test."""
     for name in (
         "DATABASE_URL",
@@ -90,7 +90,6 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         "CRYPTO_SERVICE_KEY",
     ):
         monkeypatch.delenv(name, raising=False)
-    return
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, SmallInteger, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from keyserver.kit.orm import Base, words_check
+from keyserver.kit.orm import Base, Words, words_check
 
 
 class TenantType(StrEnum):
@@ -23,7 +23,7 @@ class Tenant(Base):
     id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str]
     slug: Mapped[str | None] = mapped_column(unique=True)
-    type: Mapped[TenantType] = mapped_column(type_=Base.type_annotation_map[str])
+    type: Mapped[TenantType] = mapped_column(Words(TenantType))
     owner_id: Mapped[str | None]
     billing_email: Mapped[str | None]
     metadata_: Mapped[dict[str, Any]] = mapped_column("metadata", server_default=text("'{}'::jsonb"), default=dict)

@@ -17,7 +17,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column
 
 from keyserver.charges.states import AdditionalStatus, ChargeStatus, PaymentStatus
-from keyserver.kit.orm import Base, Units, words_check
+from keyserver.kit.orm import Base, Units, Words, words_check
 
 
 class Charge(Base):
@@ -58,10 +58,8 @@ class Charge(Base):
     created_at: Mapped[datetime]
     expires_at: Mapped[datetime]
 
-    status: Mapped[ChargeStatus] = mapped_column(type_=Base.type_annotation_map[str], server_default=text("'New'"))
-    additional_status: Mapped[AdditionalStatus] = mapped_column(
-        type_=Base.type_annotation_map[str], server_default=text("'None'")
-    )
+    status: Mapped[ChargeStatus] = mapped_column(Words(ChargeStatus), server_default=text("'New'"))
+    additional_status: Mapped[AdditionalStatus] = mapped_column(Words(AdditionalStatus), server_default=text("'None'"))
     received_units: Mapped[int] = mapped_column(Units, server_default=text("0"))
     received_nanos: Mapped[int] = mapped_column(server_default=text("0"))
     confirmed_units: Mapped[int] = mapped_column(Units, server_default=text("0"))
@@ -109,7 +107,7 @@ class Payment(Base):
     amount_units: Mapped[int] = mapped_column(Units)
     confirmations_required: Mapped[int] = mapped_column(Integer)
 
-    status: Mapped[PaymentStatus] = mapped_column(type_=Base.type_annotation_map[str])
+    status: Mapped[PaymentStatus] = mapped_column(Words(PaymentStatus))
     block_height: Mapped[int | None]
     block_hash: Mapped[str | None]
     seen_at: Mapped[datetime]

@@ -9,7 +9,7 @@ Functions in the domains take a session or a connection first, flush, and never 
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeAlias, cast
 
 import asyncpg
 from sqlalchemy import URL, make_url, text
@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
-Connection = asyncpg.Connection
+Connection: TypeAlias = asyncpg.Connection
 
 #: Parameters of a libpq URL that only steer libpq itself (asyncpg would send them to the server as settings).
 _LIBPQ_ONLY = frozenset(
@@ -99,7 +99,7 @@ class Database:
             arguments["statement_cache_size"] = 0
 
         async def connect() -> Connection:
-            return await asyncpg.connect(**arguments)
+            return cast(Connection, await asyncpg.connect(**arguments))
 
         self.engine: AsyncEngine = create_async_engine(
             sqlalchemy_url,
@@ -148,4 +148,4 @@ async def driver_connection(session: AsyncSession) -> Connection:
 
 async def _driver(connection: AsyncConnection) -> Connection:
     raw = await connection.get_raw_connection()
-    return raw.driver_connection
+    return cast(Connection, raw.driver_connection)

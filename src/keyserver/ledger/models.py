@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import CheckConstraint, ForeignKey, Index, SmallInteger, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from keyserver.kit.orm import Base, words_check
+from keyserver.kit.orm import Base, Words, words_check
 
 STRIPES = 16
 
@@ -49,7 +49,7 @@ class Account(Base):
 
     code: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str]
-    type: Mapped[AccountType] = mapped_column(type_=Base.type_annotation_map[str])
+    type: Mapped[AccountType] = mapped_column(Words(AccountType))
     tenant_id: Mapped[str | None] = mapped_column(ForeignKey("tenants.id"), unique=True)
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
 
@@ -74,7 +74,7 @@ class JournalEntry(Base):
 
     id: Mapped[str] = mapped_column(primary_key=True)
     posted_at: Mapped[datetime]
-    type: Mapped[EntryType] = mapped_column(type_=Base.type_annotation_map[str])
+    type: Mapped[EntryType] = mapped_column(Words(EntryType))
     tenant_id: Mapped[str]
     source: Mapped[str]
     reference_id: Mapped[str]
@@ -96,6 +96,6 @@ class JournalLine(Base):
     line: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
     account_code: Mapped[str]
     stripe: Mapped[int] = mapped_column(SmallInteger)
-    side: Mapped[Side] = mapped_column(type_=Base.type_annotation_map[str])
+    side: Mapped[Side] = mapped_column(Words(Side))
     amount_nanos: Mapped[int]
     balance_after_nanos: Mapped[int | None]

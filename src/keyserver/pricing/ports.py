@@ -36,7 +36,7 @@ class PriceSource(Protocol):
         """
 
 
-class SourceFailed(Exception):  # noqa: N818
+class SourceFailed(Exception):
     """One sentence for an operator. `retry_after` in seconds, when the source named it."""
 
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:

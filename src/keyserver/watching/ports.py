@@ -20,7 +20,7 @@ class SourceError(Exception):
     """One sentence for an operator; never holds a URL's credentials."""
 
 
-class NodeUnavailable(SourceError):  # noqa: N818
+class NodeUnavailable(SourceError):
     """`retry_after` is the node's own wish in seconds, when it said one."""
 
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
@@ -28,11 +28,11 @@ class NodeUnavailable(SourceError):  # noqa: N818
         self.retry_after = retry_after
 
 
-class WrongNode(SourceError):  # noqa: N818
+class WrongNode(SourceError):
     pass
 
 
-class BlockNotFound(SourceError):  # noqa: N818
+class BlockNotFound(SourceError):
     pass
 
 
@@ -71,7 +71,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Mempool:
-    """What waits for a block while `tip_hash` is the tip: every transaction's id, and the transfers of those asked for."""
+    """What waits for a block while `tip_hash` is the tip: every transaction's id, the transfers of those asked for."""
 
     tip_hash: str
     tx_hashes: frozenset[str]
@@ -80,7 +80,7 @@ class Mempool:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """Who answered: `identity` (genesis hash, EVM chain id) is pinned at first contact; `capabilities` is for people."""
+    """Who answered. `identity` (genesis hash, EVM chain id) is pinned at first contact; `capabilities` is for people."""
 
     identity: str
     capabilities: dict[str, str]

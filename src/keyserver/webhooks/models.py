@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import CheckConstraint, ForeignKey, Index, Integer, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from keyserver.kit.orm import Base, words_check
+from keyserver.kit.orm import Base, Words, words_check
 
 
 class DeliveryStatus(StrEnum):
@@ -53,9 +53,7 @@ class WebhookDelivery(Base):
     url: Mapped[str]
     receiver: Mapped[str]
     payload: Mapped[dict[str, Any]]
-    status: Mapped[DeliveryStatus] = mapped_column(
-        type_=Base.type_annotation_map[str], server_default=text("'pending'")
-    )
+    status: Mapped[DeliveryStatus] = mapped_column(Words(DeliveryStatus), server_default=text("'pending'"))
     attempts: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     next_attempt_at: Mapped[datetime]
     last_status_code: Mapped[int | None] = mapped_column(Integer)

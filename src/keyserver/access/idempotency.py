@@ -1,0 +1,90 @@
+"""`Idempotency-Key`: the same request again gets the first answer again, and has no second effect.
+
+The answer is kept in the transaction of the effect, so neither is there without the other. Refusals are not kept:
+sent again, the request is judged anew. A twin that is still running holds an advisory lock of the transaction, which
+is how the second one knows at once, without waiting.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from typing import Any, cast
+
+import orjson
+from fastapi import Request, Response
+from sqlalchemy import delete, func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from keyserver.access.errors import IdempotencyKeyReused, TwinInProgress
+from keyserver.access.models import IdempotentAnswer
+from keyserver.kit.deps import clock_of, database_of
+from keyserver.kit.problems import BadRequest
+from keyserver.kit.secrets import MasterKey
+
+KEPT_FOR = timedelta(hours=48)
+_KEY = re.compile(r"[\x20-\x7e]{1,255}")
+
+#: Does the request's work inside the transaction; gives the status and the JSON document of the answer.
+Work = Callable[[AsyncSession], Awaitable[tuple[int, Any]]]
+
+
+def idempotency_key(request: Request) -> str | None:
+    """The caller's key; BadRequest when it cannot be one."""
+    key = request.headers.get("idempotency-key")
+    if key is not None and not _KEY.fullmatch(key):
+        raise BadRequest("Idempotency-Key must be 1 to 255 printable ASCII characters", code="invalid_idempotency_key")
+    return key
+
+
+async def answer_once(request: Request, work: Work, *, scope: str) -> Response:
+    """Runs `work` in one transaction and answers with what it gives; with an `Idempotency-Key` at most once.
+
+    `scope` is whose keys these are: a tenant's id, or `admin`. The answer is sent after the commit.
+    """
+    key = idempotency_key(request)
+    if key is None:
+        async with database_of(request).transaction() as session:
+            status, document = await work(session)
+        return json_response(status, orjson.dumps(document))
+    master = cast(MasterKey, request.app.state.master_key)
+    wanted = await _digest(request)
+    async with database_of(request).transaction() as session:
+        lock = func.pg_try_advisory_xact_lock(func.hashtextextended(f"{scope}\x1f{key}", 0))
+        if not await session.scalar(select(lock)):
+            raise TwinInProgress
+        kept = await session.get(IdempotentAnswer, (scope, key))
+        if kept is not None:
+            if kept.request_digest != wanted:
+                raise IdempotencyKeyReused
+            return json_response(kept.status, master.decrypt(kept.body_encrypted), replayed=True)
+        status, document = await work(session)
+        body = orjson.dumps(document)
+        session.add(
+            IdempotentAnswer(
+                scope=scope,
+                key=key,
+                request_digest=wanted,
+                status=status,
+                body_encrypted=master.encrypt(body),
+                created_at=clock_of(request)(),
+            )
+        )
+    return json_response(status, body)
+
+
+def json_response(status: int, body: bytes, *, replayed: bool = False) -> Response:
+    headers = {"idempotency-replayed": "true"} if replayed else None
+    return Response(body, status_code=status, media_type="application/json", headers=headers)
+
+
+async def _digest(request: Request) -> bytes:
+    """SHA-256 of method, path and the JSON's meaning: white space and the order of members make no other request."""
+    document = await request.json() if await request.body() else None
+    canonical = json.dumps(document, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(f"{request.method} {request.url.path} {canonical}".encode()).digest()
+
+
+async def forget_old_answers(session: AsyncSession, *, now: datetime) -> None:
+    await session.execute(delete(IdempotentAnswer).where(IdempotentAnswer.created_at < now - KEPT_FOR))

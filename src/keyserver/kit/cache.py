@@ -1,0 +1,78 @@
+"""Rows that hot requests read from memory, with one rule that keeps every process right at once.
+
+A cached value is used for at most `LIFETIME` seconds, counted from before its query began. Whoever changes such a row
+answers only when `LIFETIME` has passed since the commit (`kit.deps.Settled`): by then no process, of this server or of
+another replica, can still hold the old value. No LISTEN, which a PgBouncer in transaction mode does not carry.
+"""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Generic, TypeVar
+
+LIFETIME = 0.2
+
+K = TypeVar("K", bound=Hashable)
+T = TypeVar("T")
+
+
+class Snapshot(Generic[T]):
+    """One value; concurrent misses share a load. Errors are raised to everyone who waited, and not kept."""
+
+    def __init__(
+        self,
+        load: Callable[[], Awaitable[T]],
+        *,
+        lifetime: float = LIFETIME,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._load = load
+        self._lifetime = lifetime
+        self._monotonic = monotonic
+        self._lock = asyncio.Lock()
+        self._held: tuple[T, float] | None = None
+
+    async def get(self) -> T:
+        arrived = self._monotonic()
+        held = self._held
+        if held is not None and held[1] > arrived - self._lifetime:
+            return held[0]
+        async with self._lock:
+            held = self._held
+            if held is not None and held[1] > arrived - self._lifetime:
+                return held[0]
+            started = self._monotonic()
+            value = await self._load()
+            self._held = (value, started)
+            return value
+
+
+class KeyedCache(Generic[K, T]):
+    """Many values by key, the least recently loaded dropped beyond `size`. An entry never extends its own life."""
+
+    def __init__(
+        self,
+        load: Callable[[K], Awaitable[T]],
+        *,
+        size: int = 10_000,
+        lifetime: float = LIFETIME,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._load = load
+        self._size = size
+        self._lifetime = lifetime
+        self._monotonic = monotonic
+        self._held: OrderedDict[K, tuple[T, float]] = OrderedDict()
+
+    async def get(self, key: K) -> T:
+        started = self._monotonic()
+        held = self._held.get(key)
+        if held is not None and held[1] > started - self._lifetime:
+            return held[0]
+        value = await self._load(key)
+        self._held[key] = (value, started)
+        self._held.move_to_end(key)
+        if len(self._held) > self._size:
+            self._held.popitem(last=False)
+        return value

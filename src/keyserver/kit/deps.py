@@ -1,0 +1,40 @@
+"""FastAPI dependencies without a domain. What they need, the composition root has put on `app.state`."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from keyserver.kit.clock import Clock
+from keyserver.kit.db import Database
+
+
+def database_of(request: Request) -> Database:
+    return cast(Database, request.app.state.database)
+
+
+def clock_of(request: Request) -> Clock:
+    return cast(Clock, request.app.state.clock)
+
+
+async def _session(request: Request) -> AsyncIterator[AsyncSession]:
+    async with database_of(request).transaction() as session:
+        yield session
+
+
+async def _settled(request: Request) -> AsyncIterator[None]:
+    yield
+    await asyncio.sleep(request.app.state.cache_lifetime)
+
+
+#: One transaction around the route. `scope="function"` commits it before the answer goes out: FastAPI's default
+#: scope would commit after, and a client could act on what is not there yet.
+Session = Annotated[AsyncSession, Depends(_session, scope="function")]
+
+#: For routers that change cached rows: the answer waits until no process can hold the old ones (see kit/cache.py).
+#: As a router's dependency it is entered before the session's and left after it, that is after the commit.
+Settled = Depends(_settled, scope="function")
+
+Now = Annotated[Clock, Depends(clock_of)]
