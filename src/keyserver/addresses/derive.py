@@ -35,7 +35,7 @@ class RingKey:
 
     @classmethod
     def from_xpub(cls, xpub: str) -> "RingKey":
-        """`xpub` as `parse_extended_public_key` normalised it. Costs four derivations: do it once and keep the ring."""
+        """`xpub` as `parse_extended_public_key` normalised it. Costs as much as two addresses: keep the ring."""
         return cls(Bip32Slip10Secp256k1.FromExtendedKey(xpub).ChildKey(_EXTERNAL_CHAIN).PublicKey())
 
     def address(self, index: int, *, spec: ChainSpec, address_type: AddressType) -> str:

@@ -22,8 +22,8 @@ _PREFIXED_KEY = re.compile(rf"(?<![0-9A-Za-z])(?i:{_PREFIX})[0-9A-Za-z]{{16}}")
 _EMBEDDED_KEY = re.compile(rf"{_PREFIX}{_BASE58}{{100}}")
 #: From the shortest WIF up; addresses and transaction ids of Base58 chains are shorter.
 _BASE58_RUN = re.compile(rf"{_BASE58}{{49,}}")
-#: 82 bytes, an extended key with its checksum, take up to 112 characters.
-_LONGEST_BASE58_KEY = 112
+#: An extended key takes up to 112 characters. Decoding costs the square of the length.
+_LONGEST_BASE58_KEY = 128
 
 #: A private key, or a BIP-32 seed of 64 bytes.
 _RAW_HEX = re.compile(r"(?:0x)?(?:[0-9a-f]{64}|[0-9a-f]{128})", re.IGNORECASE)
