@@ -130,8 +130,11 @@ class EgressPolicy:
 
 
 def origin(url: str) -> str:
-    """Scheme, host and port of a URL, for telling receivers apart: `https://example.com:443`."""
-    parsed = URL(url)
+    """Scheme, host and port of a URL, for telling receivers apart: `https://example.com:443`. Never raises."""
+    try:
+        parsed = URL(url)
+    except ValueError:
+        return "unreadable"
     host = (parsed.raw_host or "").removesuffix(".")
     return f"{parsed.scheme}://{f'[{host}]' if ':' in host else host}:{parsed.port}"
 
