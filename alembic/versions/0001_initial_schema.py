@@ -124,7 +124,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_journal_entries")),
         sa.UniqueConstraint("source", "reference_id", name=op.f("uq_journal_entries_source_reference_id")),
     )
-    op.create_index(op.f("ix_journal_entries_tenant_id_id"), "journal_entries", ["tenant_id", "id"], unique=False)
     op.create_table(
         "key_rings",
         sa.Column("id", sa.Text(), nullable=False),
@@ -224,7 +223,7 @@ def upgrade() -> None:
         sa.Column("decimals", sa.SmallInteger(), nullable=False),
         sa.Column("confirmations_required", sa.Integer(), nullable=False),
         sa.Column("callback_url", sa.Text(), nullable=True),
-        sa.Column("metadata", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
+        sa.Column("metadata", sa.JSON(), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("status", sa.Text(), server_default=sa.text("'New'"), nullable=False),
@@ -307,12 +306,19 @@ def upgrade() -> None:
         sa.Column("side", sa.Text(), nullable=False),
         sa.Column("amount_nanos", sa.BigInteger(), nullable=False),
         sa.Column("balance_after_nanos", sa.BigInteger(), nullable=True),
+        sa.Column("account_version", sa.BigInteger(), nullable=True),
         sa.CheckConstraint("side IN ('debit', 'credit')", name=op.f("ck_journal_lines_side_known")),
         sa.CheckConstraint("amount_nanos > 0", name=op.f("ck_journal_lines_amount_positive")),
         sa.ForeignKeyConstraint(["entry_id"], ["journal_entries.id"], name=op.f("fk_journal_lines_entry_id")),
         sa.PrimaryKeyConstraint("entry_id", "line", name=op.f("pk_journal_lines")),
     )
-    op.create_index(op.f("ix_journal_lines_account_code"), "journal_lines", ["account_code"], unique=False)
+    op.create_index(
+        "uq_journal_lines_history",
+        "journal_lines",
+        ["account_code", "account_version"],
+        unique=True,
+        postgresql_where=sa.text("account_version IS NOT NULL"),
+    )
     op.create_table(
         "payment_methods",
         sa.Column("id", sa.Text(), nullable=False),
@@ -397,7 +403,7 @@ def upgrade() -> None:
         sa.Column("type", sa.Text(), nullable=False),
         sa.Column("url", sa.Text(), nullable=False),
         sa.Column("receiver", sa.Text(), nullable=False),
-        sa.Column("payload", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("payload", sa.JSON(), nullable=False),
         sa.Column("status", sa.Text(), server_default=sa.text("'pending'"), nullable=False),
         sa.Column("attempts", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("next_attempt_at", sa.DateTime(timezone=True), nullable=False),
@@ -438,6 +444,7 @@ def upgrade() -> None:
         sa.Column("account_code", sa.Text(), nullable=False),
         sa.Column("stripe", sa.SmallInteger(), nullable=False),
         sa.Column("balance_nanos", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.Column("version", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.ForeignKeyConstraint(["account_code"], ["accounts.code"], name=op.f("fk_account_balances_account_code")),
         sa.PrimaryKeyConstraint("account_code", "stripe", name=op.f("pk_account_balances")),
     )
@@ -457,6 +464,7 @@ def upgrade() -> None:
         sa.Column("amount_units", sa.Numeric(precision=78, scale=0), nullable=False),
         sa.Column("confirmations_required", sa.Integer(), nullable=False),
         sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("confirmations", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("block_height", sa.BigInteger(), nullable=True),
         sa.Column("block_hash", sa.Text(), nullable=True),
         sa.Column("seen_at", sa.DateTime(timezone=True), nullable=False),

@@ -5,6 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import (
+    JSON,
     CheckConstraint,
     ForeignKey,
     ForeignKeyConstraint,
@@ -54,7 +55,8 @@ class Charge(Base):
     decimals: Mapped[int] = mapped_column(SmallInteger)
     confirmations_required: Mapped[int] = mapped_column(Integer)
     callback_url: Mapped[str | None]
-    metadata_: Mapped[dict[str, Any] | None] = mapped_column("metadata")
+    #: JSON, not JSONB: it is given back as it came.
+    metadata_: Mapped[dict[str, Any] | None] = mapped_column("metadata", JSON)
     created_at: Mapped[datetime]
     expires_at: Mapped[datetime]
 
@@ -108,6 +110,8 @@ class Payment(Base):
     confirmations_required: Mapped[int] = mapped_column(Integer)
 
     status: Mapped[PaymentStatus] = mapped_column(Words(PaymentStatus))
+    #: Counted up to `confirmations_required`.
+    confirmations: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     block_height: Mapped[int | None]
     block_hash: Mapped[str | None]
     seen_at: Mapped[datetime]

@@ -60,6 +60,8 @@ class AccountBalance(Base):
     account_code: Mapped[str] = mapped_column(ForeignKey("accounts.code"), primary_key=True)
     stripe: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
     balance_nanos: Mapped[int] = mapped_column(server_default=text("0"))
+    #: How many postings have moved this row: the order of a tenant's lines, without gaps.
+    version: Mapped[int] = mapped_column(server_default=text("0"))
 
 
 class JournalEntry(Base):
@@ -69,7 +71,6 @@ class JournalEntry(Base):
     __table_args__ = (
         CheckConstraint(words_check("type", EntryType), name="type_known"),
         UniqueConstraint("source", "reference_id"),
-        Index(None, "tenant_id", "id"),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -83,13 +84,22 @@ class JournalEntry(Base):
 
 
 class JournalLine(Base):
-    """`balance_after_nanos` is kept on the lines of tenants' accounts (a striped balance has none to keep)."""
+    """On the lines of tenants' accounts: the balance after this line and its place in the account's history.
+
+    Lines of striped accounts have neither, for such a balance has no single history.
+    """
 
     __tablename__ = "journal_lines"
     __table_args__ = (
         CheckConstraint("amount_nanos > 0", name="amount_positive"),
         CheckConstraint(words_check("side", Side), name="side_known"),
-        Index(None, "account_code"),
+        Index(
+            "uq_journal_lines_history",
+            "account_code",
+            "account_version",
+            unique=True,
+            postgresql_where=text("account_version IS NOT NULL"),
+        ),
     )
 
     entry_id: Mapped[str] = mapped_column(ForeignKey("journal_entries.id"), primary_key=True)
@@ -99,3 +109,4 @@ class JournalLine(Base):
     side: Mapped[Side] = mapped_column(Words(Side))
     amount_nanos: Mapped[int]
     balance_after_nanos: Mapped[int | None]
+    account_version: Mapped[int | None]

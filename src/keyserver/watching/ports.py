@@ -80,7 +80,7 @@ class Mempool:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """Who answered. `identity` (genesis hash, EVM chain id) is pinned at first contact; `capabilities` is for people."""
+    """Who answered. `identity` (genesis hash, chain id) is pinned at first contact; `capabilities` is for people."""
 
     identity: str
     capabilities: dict[str, str]
