@@ -2,7 +2,8 @@
 
 RpcFailure
 ├── RpcError         the node answered the call with an error: `code`, `message`, `data`, and the HTTP `status`
-└── RpcUnavailable   no answer we can use: refused, too slow, rate-limited (`retry_after`), too large, not JSON-RPC
+└── RpcUnavailable   no answer we can use: refused, too slow, rate-limited (`retry_after`), not JSON-RPC
+    └── AnswerTooLarge    more than the cap; asking for less at a time can help
 
 Numbers with a point are parsed as `Decimal`, never as float. Nothing here tries again: when is the caller's matter.
 No message and no repr holds more of the URL than host and port, since passwords and keys live in the rest.
@@ -54,6 +55,10 @@ class RpcUnavailable(RpcFailure):
         self.status = status
 
 
+class AnswerTooLarge(RpcUnavailable):
+    pass
+
+
 def parse_retry_after(value: str | None, *, now: datetime) -> float | None:
     """Seconds to wait by a `Retry-After` header (RFC 9110, 10.2.3: seconds or an HTTP date); None when unreadable."""
     if value is None:
@@ -90,7 +95,7 @@ class JsonRpc:
     ) -> None:
         try:
             parsed = httpx.URL(url)
-        except (httpx.InvalidURL, TypeError):
+        except (httpx.InvalidURL, TypeError, ValueError):
             raise ValueError("the node's address is not a URL like http://user:password@host:port/") from None
         if parsed.scheme not in {"http", "https"} or not parsed.host or not 0 < (parsed.port or 1) < 65536:
             raise ValueError("the node's URL must start with http:// or https:// and name a host")
@@ -197,7 +202,7 @@ class JsonRpc:
         async for chunk in response.aiter_raw():
             body += gunzip.decompress(chunk, self._max_bytes - len(body) + 1) if gunzip else chunk
             if len(body) > self._max_bytes:
-                raise RpcUnavailable(
+                raise AnswerTooLarge(
                     f"{self.server} sent an answer of more than {self._max_bytes} bytes", status=response.status_code
                 )
         return bytes(body)
