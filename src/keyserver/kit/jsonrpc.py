@@ -105,11 +105,14 @@ class JsonRpc:
         self._max_bytes = max_bytes
         self._timeout = timeout
         self._clock = clock
+        sent = httpx.Headers(headers)
+        sent.update({"content-type": "application/json", "accept-encoding": "gzip"})
         self._client = httpx.AsyncClient(
-            headers={**(headers or {}), "content-type": "application/json", "accept-encoding": "gzip"},
+            headers=sent,
             timeout=timeout,
             trust_env=False,
             follow_redirects=False,
+            verify=parsed.scheme == "https",  # without TLS there is nothing to verify, and no certificates to load
             # bitcoind closes a connection that was idle for 30 seconds
             limits=httpx.Limits(max_connections=8, max_keepalive_connections=4, keepalive_expiry=20.0),
         )
