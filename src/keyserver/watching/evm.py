@@ -44,6 +44,10 @@ _OVERLOADED = frozenset({429, 502, 503, 504})
 _UNANSWERED = object()
 
 
+class _AnswerTooLong(NodeUnavailable):
+    """More than we read at once: the same may be had in smaller parts."""
+
+
 class EvmSource(ChainSource):
     """`chain_id` (EIP-155) is the one registered; None takes any, and the caller pins what `identify` says."""
 
@@ -103,13 +107,11 @@ class EvmSource(ChainSource):
 
     async def _require_synced(self) -> None:
         try:
-            syncing = await self._rpc.call("eth_syncing")
+            syncing = await self._ask("eth_syncing")
         except RpcError as error:
             if classify(error.code, error.message) is Refusal.UNSUPPORTED:
                 return
             raise _refused("eth_syncing", error) from error
-        except RpcUnavailable as error:
-            raise _unavailable(error) from error
         if syncing is False:
             return
         progress = ""
@@ -120,11 +122,9 @@ class EvmSource(ChainSource):
 
     async def _client_version(self) -> dict[str, str]:
         try:
-            version = await self._rpc.call("web3_clientVersion")
+            version = await self._ask("web3_clientVersion")
         except RpcError:  # some providers don't tell
             return {}
-        except RpcUnavailable as error:
-            raise _unavailable(error) from error
         return {"client": version[:200]} if isinstance(version, str) else {}
 
     # --- receipts -----------------------------------------------------------------------------------------------
@@ -151,11 +151,9 @@ class EvmSource(ChainSource):
     async def _block_receipts(self, block_hash: str) -> list[Any]:
         """Every receipt of the block in one call; none when this node cannot, and they have to be asked for singly."""
         try:
-            answer = await self._rpc.call("eth_getBlockReceipts", block_hash)
-        except AnswerTooLarge:
+            answer = await self._ask("eth_getBlockReceipts", block_hash)
+        except _AnswerTooLong:
             return []
-        except RpcUnavailable as error:
-            raise _unavailable(error) from error
         except RpcError as error:
             refusal = classify(error.code, error.message)
             if refusal in {Refusal.BUSY, Refusal.UNKNOWN_BLOCK}:
@@ -192,11 +190,9 @@ class EvmSource(ChainSource):
         """eth_getLogs of one block (EIP-234); None when the node won't, for instance because they are too many."""
         wanted = {"blockHash": block_hash, "address": sorted(contracts), "topics": [TRANSFER_TOPIC]}
         try:
-            answer = await self._rpc.call("eth_getLogs", wanted)
-        except AnswerTooLarge:
+            answer = await self._ask("eth_getLogs", wanted)
+        except _AnswerTooLong:
             return None
-        except RpcUnavailable as error:
-            raise _unavailable(error) from error
         except RpcError as error:
             if classify(error.code, error.message) in {Refusal.BUSY, Refusal.UNKNOWN_BLOCK}:
                 raise _refused("eth_getLogs", error) from error
@@ -214,10 +210,16 @@ class EvmSource(ChainSource):
         return answer
 
     async def _call(self, method: str, *params: Any) -> Any:
+        """An answer that has no substitute: an error is a SourceError."""
         try:
-            return await self._rpc.call(method, *params)
+            return await self._ask(method, *params)
         except RpcError as error:
             raise _refused(method, error) from error
+
+    async def _ask(self, method: str, *params: Any) -> Any:
+        """An answer, or the node's RpcError, which the caller understands. Anything else is NodeUnavailable."""
+        try:
+            return await self._rpc.call(method, *params)
         except RpcUnavailable as error:
             raise _unavailable(error) from error
 
@@ -261,4 +263,5 @@ def _refused(method: str, error: RpcError) -> SourceError:
 
 
 def _unavailable(error: RpcUnavailable) -> NodeUnavailable:
-    return NodeUnavailable(str(error), retry_after=error.retry_after)
+    kind = _AnswerTooLong if isinstance(error, AnswerTooLarge) else NodeUnavailable
+    return kind(str(error), retry_after=error.retry_after)

@@ -30,7 +30,7 @@ _LONG_ANSWER = re.compile(r"\b(results|logs|response|range)\b", re.IGNORECASE)
 _BLOCK = r"(\b(\w*block(s|hash)?|header|epoch)\b|\b0x[0-9a-f]{64}\b)"
 _UNKNOWN_BLOCK = re.compile(
     rf"\b(unknown|unfinalized|future|no such|(could ?|can)not (find|query)|unable to find)\b.*({_BLOCK}|\bdata\b)"
-    rf"|{_BLOCK}.*\b(not (be )?found|not known|unknown|does not exist|greater than|beyond|in the future)\b",
+    rf"|{_BLOCK}.*\b((not|cannot) (be )?found|not known|unknown|does not exist|greater than|beyond|in the future)\b",
     re.IGNORECASE | re.DOTALL,
 )
 
