@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
-from account_keys import public_key
+from tests.addresses.account_keys import public_key
 
 from keyserver.addresses.derive import RingKey
 from keyserver.chains.catalog import AddressType, chain_spec

@@ -1,15 +1,4 @@
 import pytest
-from account_keys import (
-    COMBINATIONS,
-    SPECS,
-    Vector,
-    account_payloads,
-    address_vectors,
-    phrase_seed,
-    private_node,
-    public_key,
-    spelt,
-)
 from bip_utils import (
     Bip44,
     Bip44Changes,
@@ -24,6 +13,17 @@ from bip_utils import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.addresses.account_keys import (
+    COMBINATIONS,
+    SPECS,
+    Vector,
+    account_payloads,
+    address_vectors,
+    phrase_seed,
+    private_node,
+    public_key,
+    spelt,
+)
 
 from keyserver.addresses.derive import MAX_INDEX, RingKey
 from keyserver.addresses.reference import encode_address, lift, reference_address

@@ -4,19 +4,6 @@ import json
 import time
 
 import pytest
-from account_keys import (
-    MULTISIG_VERSIONS,
-    PRIVATE_VERSIONS,
-    PUBLIC_VERSIONS,
-    TEST_PHRASE,
-    account_payloads,
-    payload_of,
-    phrase_seed,
-    private_key,
-    public_key,
-    raw_private_key,
-    spelt,
-)
 from bip_utils import (
     Bip39Languages,
     Bip39MnemonicGenerator,
@@ -33,6 +20,19 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.addresses.account_keys import (
+    MULTISIG_VERSIONS,
+    PRIVATE_VERSIONS,
+    PUBLIC_VERSIONS,
+    TEST_PHRASE,
+    account_payloads,
+    payload_of,
+    phrase_seed,
+    private_key,
+    public_key,
+    raw_private_key,
+    spelt,
+)
 
 from keyserver.addresses.private_material import PrivateMaterial, refuse_private_material
 

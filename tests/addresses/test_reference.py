@@ -1,8 +1,8 @@
 import pytest
-from account_keys import PUBLIC_VERSIONS, payload_of, private_node, public_key, read_vectors, spelt
 from bip_utils import Bip32Slip10Secp256k1, EthAddrDecoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.addresses.account_keys import PUBLIC_VERSIONS, payload_of, private_node, public_key, read_vectors, spelt
 
 from keyserver.addresses.reference import (
     G,

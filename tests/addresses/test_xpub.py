@@ -1,5 +1,7 @@
 import pytest
-from account_keys import (
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from tests.addresses.account_keys import (
     MULTISIG_VERSIONS,
     PRIVATE_VERSIONS,
     PUBLIC_VERSIONS,
@@ -9,8 +11,6 @@ from account_keys import (
     public_key,
     spelt,
 )
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
 
 from keyserver.addresses.derive import RingKey
 from keyserver.addresses.xpub import ExtendedPublicKey, InvalidExtendedKey, PrivateMaterial, parse_extended_public_key

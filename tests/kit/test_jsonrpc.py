@@ -15,9 +15,9 @@ import pytest
 from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.nodes.rpc_server import Fault, Handler, ScriptedNode, http_server
 
 from keyserver.kit.jsonrpc import AnswerTooLarge, JsonRpc, RpcError, RpcUnavailable, parse_retry_after
-from nodes.rpc_server import Fault, Handler, ScriptedNode, http_server
 
 NOW = datetime(2026, 5, 4, 12, 0, 0, tzinfo=UTC)
 

@@ -17,8 +17,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
+from tests.nodes.required import require
+
 from keyserver.kit.jsonrpc import JsonRpc
-from nodes.required import require
 
 _HERE = Path(__file__).parent
 _INSTALLED = _HERE.parents[1] / ".nodes/node_modules/.bin/anvil"

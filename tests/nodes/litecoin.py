@@ -27,9 +27,10 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Self
 
+from tests.nodes.required import require
+
 from keyserver.kit.jsonrpc import JsonRpc, RpcError, RpcUnavailable
 from keyserver.watching.bitcoind import connect
-from nodes.required import require
 
 GENESIS = "530827f38f93b43ed12af0b3ad25a288dc02ed74d6d7857862df51fc56c416f9"
 FIRST_HEIGHT = 110

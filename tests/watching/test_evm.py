@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from tests.nodes.anvil import AnvilNode
 
 from keyserver.watching.evm import EvmSource
 from keyserver.watching.evm_wire import may_hold_transfers, read_block
 from keyserver.watching.ports import Block, BlockNotFound, NodeUnavailable, Transfer, WrongNode
-from nodes.anvil import AnvilNode
 
 pytestmark = pytest.mark.node
 

@@ -28,7 +28,7 @@ Answer = Callable[[Sequence[Json]], Json]
 
 
 @dataclass(frozen=True)
-class Refused(Exception):  # noqa: N818 - an answer, not an error of ours
+class Refused(Exception):
     code: int
     message: str
 

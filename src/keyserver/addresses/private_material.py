@@ -42,7 +42,7 @@ _CHINESE = re.compile(r"[\u4e00-\u9fff]+")
 _PHRASE_LENGTHS = frozenset({12, 15, 18, 21, 24})
 
 
-class PrivateMaterial(ValueError):  # noqa: N818 - what it is, not that it failed
+class PrivateMaterial(ValueError):
     """The text held a private key or looked like one. The message never holds any of it."""
 
     def __init__(self) -> None:

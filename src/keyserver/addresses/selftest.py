@@ -12,7 +12,7 @@ from keyserver.addresses.reference import reference_address
 from keyserver.chains.catalog import AddressType, chain_spec
 
 
-class SelfTestFailed(RuntimeError):  # noqa: N818 - what happened
+class SelfTestFailed(RuntimeError):
     """Names the vector that failed; the process must not serve."""
 
 

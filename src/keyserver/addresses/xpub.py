@@ -25,7 +25,7 @@ _EXTENDED_KEY_LENGTH = 78
 _XPUB_VERSION = bytes.fromhex("0488b21e")
 
 
-class InvalidExtendedKey(ValueError):  # noqa: N818 - what it is, not that it failed
+class InvalidExtendedKey(ValueError):
     """One sentence for the operator: what is wrong and what to give instead. It never holds the key."""
 
 

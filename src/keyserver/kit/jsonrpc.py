@@ -31,7 +31,7 @@ _BUSY = frozenset({429, 502, 503, 504})
 Auth = Callable[[], tuple[str, str] | None]
 
 
-class RpcFailure(Exception):  # noqa: N818 - the tree above
+class RpcFailure(Exception):
     """One sentence; never holds credentials."""
 
 
