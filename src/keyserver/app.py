@@ -28,7 +28,7 @@ from keyserver.pricing import routes as pricing
 from keyserver.pricing.service import PriceBook
 from keyserver.settings import Settings
 from keyserver.watching import routes as watching
-from keyserver.webhooks.secrets import TenantSecrets
+from keyserver.webhooks import routes as webhooks
 
 _PUBLIC = {"/chains", "/health/live", "/health/ready", "/metrics", "/demo/pay", "/demo/mine", "/demo/reorg"}
 
@@ -59,7 +59,6 @@ def create_app(
         state.rings = Rings()
         state.prices = PriceBook(database, policy=price_policy(settings), lifetime=cache_lifetime)
         state.egress = EgressPolicy(settings.webhook_allow)
-        state.webhook_secrets = TenantSecrets(master)
         state.charge_lifetime_seconds = settings.charge_lifetime_seconds
         try:
             yield
@@ -78,6 +77,7 @@ def create_app(
         addresses.admin_router,
         pricing.router,
         access.router,
+        webhooks.router,
         ledger.admin_router,
         charges.admin_router,
         watching.router,

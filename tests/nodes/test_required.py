@@ -4,9 +4,8 @@ import os
 from pathlib import Path
 
 import pytest
-
-from nodes.litecoin import LitecoinNode
-from nodes.required import REQUIRED, require
+from tests.nodes.litecoin import LitecoinNode
+from tests.nodes.required import REQUIRED, require
 
 
 def test_a_missing_node_is_a_skip_with_a_hint(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,11 +7,11 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from tests.nodes.litecoin import FEE, FIRST_HEIGHT, GENESIS, MWEB_HEIGHT, LitecoinNode
 
 from keyserver.kit.jsonrpc import JsonRpc
 from keyserver.watching.bitcoind import NO_PARENT, BitcoindSource, connect
 from keyserver.watching.ports import Block, BlockNotFound, BlockRef, Mempool, NodeUnavailable, Transfer, WrongNode
-from nodes.litecoin import FEE, FIRST_HEIGHT, GENESIS, MWEB_HEIGHT, LitecoinNode
 
 pytestmark = pytest.mark.node
 

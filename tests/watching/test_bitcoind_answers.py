@@ -16,11 +16,11 @@ import pytest
 from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.nodes.rpc_server import Answer, Fault, Handler, ScriptedNode, http_server
 
 from keyserver.kit.money import format_units
 from keyserver.watching.bitcoind import BitcoindSource, _transfers
 from keyserver.watching.ports import BlockNotFound, BlockRef, NodeUnavailable, SourceError, Transfer, WrongNode
-from nodes.rpc_server import Answer, Fault, Handler, ScriptedNode, http_server
 
 BITCOIN_GENESIS = "000000000019d6689c085ae165831e934ff763ae46a2a6c172b3f1b60a8ce26f"
 P2WPKH = "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4"  # BIP-173

@@ -9,7 +9,7 @@ from typing import Self
 import asyncpg
 import pytest
 from sqlalchemy import make_url
-from webhook_world import (
+from tests.webhooks.webhook_world import (
     HandClock,
     a_dispatcher,
     a_receiver,

@@ -277,15 +277,15 @@ def _address(script: Mapping[str, Any]) -> str | None:
     """The one address a script pays to: `address` since Bitcoin Core 22, a list before and in its relatives."""
     if script["type"] in _BARE_TYPES:
         return None
-    if "address" in script:
-        return str(script["address"])
-    addresses = script.get("addresses", ())
-    return str(addresses[0]) if len(addresses) == 1 else None
+    addresses = [script["address"]] if "address" in script else script.get("addresses", ())
+    if not all(isinstance(address, str) for address in addresses):
+        raise TypeError(f"{addresses!r} are no addresses")
+    return addresses[0] if len(addresses) == 1 else None
 
 
 def _units(coins: Any) -> int:
     """Base units in an amount of coins, exactly; ValueError for what no amount can be."""
-    value = Decimal(coins) if isinstance(coins, int) else coins
+    value = Decimal(coins) if type(coins) is int else coins
     if not isinstance(value, Decimal) or value < 0 or value.adjusted() > 18:
         raise ValueError(f"{coins!r} is no amount")
     units = int(value.scaleb(DECIMALS))
