@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
 
 from keyserver.kit.db import Database
 from keyserver.pricing.ports import Asset, Observation, SourceFailed
@@ -130,6 +132,17 @@ async def test_many_processes_ask_a_source_once_a_tick_together(database: Databa
     assert sum(len(source.asked) for source in sources) == 3
 
 
+async def test_a_tick_that_another_process_is_claiming_is_left_to_it(database: Database) -> None:
+    clock = Clock()
+    source = Source(clock)
+    await refresh(database, source, clock=clock)
+    clock.turn(30)
+    async with database.transaction() as session, asyncio.timeout(5):
+        await session.execute(text("UPDATE price_sources SET next_fetch_at = next_fetch_at"))
+        assert await refresh(database, source, clock=clock) == []
+    assert await refresh(database, source, clock=clock) == ["kraken"]
+
+
 async def test_a_slow_source_holds_back_neither_the_others_nor_a_connection(database: Database) -> None:
     clock = Clock()
     slow = Source(clock, name="coingecko", released=asyncio.Event())
@@ -209,6 +222,19 @@ async def test_a_source_with_a_mistake_in_it_fails_alone(database: Database) -> 
     assert await rows(database, query) == [("The answer could not be read (KeyError)",)]
 
 
+async def test_what_the_database_refuses_of_one_source_is_raised_after_the_others_are_stored(
+    database: Database,
+) -> None:
+    clock = Clock()
+    impossible = Source(clock, name="coinbase", price="-1")
+    slow = Source(clock, released=asyncio.Event())
+    assert slow.released is not None
+    asyncio.get_running_loop().call_later(0.1, slow.released.set)
+    with pytest.raises(IntegrityError):
+        await refresh(database, impossible, slow, clock=clock)
+    assert await stored(database) == {("LTC", "kraken"): 80}
+
+
 async def test_without_assets_no_tick_is_used_up(database: Database) -> None:
     clock = Clock()
     source = Source(clock)
@@ -265,6 +291,7 @@ async def test_an_observation_from_the_future_is_left_out(database: Database) ->
     await record(database, "80", age=-61)
     assert await stored(database) == {}
     await record(database, "80", age=-60)
+    await record(database, "79", age=-59)
     assert await stored(database) == {("LTC", "kraken"): 80}
 
 

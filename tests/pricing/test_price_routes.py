@@ -21,8 +21,7 @@ POLICY = Policy(max_age=timedelta(seconds=300), max_deviation=Decimal("0.05"), s
 
 
 @pytest.fixture
-async def admin(database: Database) -> AsyncIterator[httpx.AsyncClient]:
-    """A client with the admin's token."""
+def app(database: Database) -> FastAPI:
     app = FastAPI()
     app.include_router(router)
     install_problem_handlers(app)
@@ -31,6 +30,12 @@ async def admin(database: Database) -> AsyncIterator[httpx.AsyncClient]:
     app.state.admin_token = "admin"
     app.state.cache_lifetime = 0.0
     app.state.prices = PriceBook(database, policy=POLICY, lifetime=0.0)
+    return app
+
+
+@pytest.fixture
+async def admin(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    """A client with the admin's token."""
     transport = httpx.ASGITransport(app=RequestContext(app))
     headers = {"authorization": "Bearer admin"}
     async with httpx.AsyncClient(transport=transport, base_url="http://keyserver", headers=headers) as client:
@@ -110,6 +115,18 @@ async def test_pinning_answers_with_the_row_of_the_listing(admin: httpx.AsyncCli
     row = answer.json()
     assert (row["token"], row["price_usd"], row["source"], row["pinned"]) == ("LTC", "70", "manual", True)
     assert [row] == (await admin.get("/admin/prices")).json()["prices"]
+
+
+async def test_when_a_pin_is_answered_no_cache_holds_the_price_before(
+    app: FastAPI, admin: httpx.AsyncClient, database: Database
+) -> None:
+    app.state.cache_lifetime = 0.1
+    prices = PriceBook(database, policy=POLICY, lifetime=0.1)
+    await observe(database, "kraken", "80", age=20)
+    for change, expected in ((pin(admin, 70), 70), (admin.delete("/admin/prices/LTC"), 80)):
+        await prices.price("LTC", stablecoin=False, now=NOW)
+        await change
+        assert (await prices.price("LTC", stablecoin=False, now=NOW)).price_usd == expected
 
 
 @pytest.mark.parametrize(

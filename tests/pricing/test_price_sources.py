@@ -132,6 +132,7 @@ async def test_coingecko_prices_the_coin_the_operator_named(site: Site) -> None:
         {"usd": "12,5", "last_updated_at": EPOCH},
         {"usd": "Infinity", "last_updated_at": EPOCH},
         {"usd": 1_000_000_000_000, "last_updated_at": EPOCH},
+        {"usd": 1e-61, "last_updated_at": EPOCH},
         {"usd": 12.5},
         {"usd": 12.5, "last_updated_at": None},
         {"usd": 12.5, "last_updated_at": EPOCH * 1000},

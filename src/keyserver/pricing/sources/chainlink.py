@@ -95,8 +95,6 @@ def _words(data: str, count: int) -> list[int]:
     return [int(data[2 + _WORD * at : 2 + _WORD * (at + 1)], 16) for at in range(count)]
 
 
-def _scaled(answer: int, decimals: int) -> Decimal | None:
-    """`answer` is an int256: from 2^255 on it is negative, and no price."""
-    if answer >= 2**255:
-        return None
+def _scaled(answer: int, decimals: int) -> Decimal:
+    """A negative int256 reads as 2^255 or more, which is above every price we take whatever the decimals."""
     return Decimal((0, tuple(int(digit) for digit in str(answer)), -decimals))

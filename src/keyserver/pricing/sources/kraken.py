@@ -11,6 +11,7 @@ https://docs.kraken.com/api-reference/market-data/get-ticker-information
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -66,10 +67,8 @@ class Kraken:
     async def _tickers(self, pairs: frozenset[str], *, now: datetime) -> dict[str, Any]:
         if self._remembers(pairs, now=now):
             known = sorted(pair for pair in pairs if self._listed[pair])
-            try:
+            with suppress(UnknownPair):  # one has left: see what is there now
                 return await self._ask({"pair": ",".join(known)}) if known else {}
-            except UnknownPair:
-                self._listed_at = None
         everything = await self._ask({})
         self._listed = {pair: _entry(everything, pair) is not None for pair in pairs}
         self._listed_at = now
