@@ -55,7 +55,7 @@ class Settings(BaseSettings):
         0.05, gt=0, lt=1, description="Share by which sources may differ from their median"
     )
     stablecoin_band: float = Field(0.02, gt=0, lt=1, description="Share round $1 inside which a stablecoin is at par")
-    coingecko_api_key: SecretStr | None = Field(None, description="Demo or pro key for CoinGecko")
+    coingecko_api_key: SecretStr | None = Field(None, description="Demo key for CoinGecko")
 
     @field_validator("webhook_allow", "price_sources", mode="before")
     @classmethod

@@ -23,14 +23,17 @@ from keyserver.ledger.balances import discrepancies, trial_balance
 from keyserver.pricing.ports import PriceSource
 from keyserver.pricing.refresher import assets_of_methods, refresh_due
 from keyserver.pricing.service import PriceBook
+from keyserver.pricing.sources.chainlink import Chainlink
 from keyserver.pricing.sources.coinbase import Coinbase
 from keyserver.pricing.sources.coingecko import CoinGecko
 from keyserver.pricing.sources.kraken import Kraken
 from keyserver.settings import Settings
 from keyserver.watching.bitcoind import BitcoindSource
 from keyserver.watching.evm import EvmSource
+from keyserver.watching.oracles import OracleFeeds
 from keyserver.watching.ports import ChainSource
-from keyserver.watching.watcher import Target, Watcher
+from keyserver.watching.targets import Target
+from keyserver.watching.watcher import Watcher
 from keyserver.webhooks.dispatcher import Dispatcher
 from keyserver.webhooks.secrets import TenantSecrets
 
@@ -48,6 +51,8 @@ async def work(
     database = open_database(settings, database_url)
     told = asyncio.Event()
     market = PriceBook(database, policy=price_policy(settings))
+    oracles = OracleFeeds(database, master)
+    sources = price_sources(settings, clock=clock)
     timeout = settings.webhook_timeout_seconds
     receivers = guarded_session(EgressPolicy(settings.webhook_allow), timeout=timeout)
     dispatcher = Dispatcher(
@@ -77,7 +82,7 @@ async def work(
                 repeat("ledger check", lambda: _check_books(database), every=settings.ledger_check_seconds, stop=stop)
             )
             group.create_task(repeat("tidy", lambda: _tidy(database, clock), every=600.0, stop=stop))
-            for source in price_sources(settings, clock=clock):
+            for source in (*sources, Chainlink(oracles.feeds)):
                 group.create_task(
                     repeat(
                         f"prices {source.name}",
@@ -88,6 +93,7 @@ async def work(
                 )
     finally:
         await receivers.close()
+        await oracles.close()
         await database.dispose()
 
 

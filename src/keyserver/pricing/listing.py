@@ -1,6 +1,6 @@
 """Prices as an operator sees them: what is used, what it was decided from, and why there is none."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -8,11 +8,13 @@ from decimal import Decimal
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from keyserver.chains.models import PaymentMethod
+from keyserver.chains.registry import STABLECOIN
 from keyserver.pricing.consensus import MANUAL, NoPrice, Policy, Price, decide
 from keyserver.pricing.models import PriceSourceState
 from keyserver.pricing.refresher import priced_assets
 from keyserver.pricing.service import Facts, read_facts
-from keyserver.pricing.tokens import is_stablecoin, normal_token
+from keyserver.pricing.tokens import normal_token
 
 #: (name, help, [(labels, value)]), as `kit.metrics.render` takes them.
 Gauge = tuple[str, str, list[tuple[dict[str, str], float]]]
@@ -54,34 +56,29 @@ class ListedPrice:
         return None if self.price is None else self.price.observed_at
 
 
-async def listing(
-    session: AsyncSession,
-    *,
-    policy: Policy,
-    now: datetime,
-    stablecoin: Callable[[str], bool] = is_stablecoin,
-) -> list[ListedPrice]:
+async def listing(session: AsyncSession, *, policy: Policy, now: datetime) -> list[ListedPrice]:
     """Every token that has a price or a payment method, by symbol."""
     facts = await read_facts(session)
     tokens = sorted(facts.keys() | {asset.token for asset in await priced_assets(session)})
+    stable = await stablecoins(session)
     return [
-        _listed(token, facts.get(token, Facts()), policy=policy, now=now, stablecoin=stablecoin(token))
+        _listed(token, facts.get(token, Facts()), policy=policy, now=now, stablecoin=token in stable)
         for token in tokens
     ]
 
 
-async def listed_price(
-    session: AsyncSession,
-    *,
-    token: str,
-    policy: Policy,
-    now: datetime,
-    stablecoin: Callable[[str], bool] = is_stablecoin,
-) -> ListedPrice:
+async def listed_price(session: AsyncSession, *, token: str, policy: Policy, now: datetime) -> ListedPrice:
     """One row of `listing`."""
     token = normal_token(token)
     facts = await read_facts(session, token=token)
-    return _listed(token, facts.get(token, Facts()), policy=policy, now=now, stablecoin=stablecoin(token))
+    stable = await stablecoins(session)
+    return _listed(token, facts.get(token, Facts()), policy=policy, now=now, stablecoin=token in stable)
+
+
+async def stablecoins(session: AsyncSession) -> frozenset[str]:
+    """Tokens with a payment method that calls itself a stablecoin: no name alone makes one."""
+    query = select(PaymentMethod.token).where(PaymentMethod.type == STABLECOIN).distinct()
+    return frozenset(await session.scalars(query))
 
 
 async def source_states(session: AsyncSession) -> Sequence[PriceSourceState]:

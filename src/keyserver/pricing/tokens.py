@@ -29,17 +29,10 @@ COINGECKO_IDS: Final[dict[str, str]] = {
 #: Symbols that exchanges have replaced by another one for the same coin.
 _RENAMED: Final = {"MATIC": "POL"}
 
-#: Tokens that promise one US dollar.
-STABLECOINS: Final = frozenset({"DAI", "USDC", "USDT"})
-
 
 def normal_token(token: str) -> str:
     """Our spelling of a symbol: upper case."""
     return token.strip().upper()
-
-
-def is_stablecoin(token: str) -> bool:
-    return normal_token(token) in STABLECOINS
 
 
 def coingecko_id(asset: Asset) -> str | None:

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import structlog
 from sqlalchemy import select
@@ -17,23 +16,11 @@ from keyserver.kit.supervise import Backoff, pause
 from keyserver.watching.ports import ChainSource, NodeUnavailable, SourceError
 from keyserver.watching.reports import report
 from keyserver.watching.scanner import Follower, LostRace
+from keyserver.watching.targets import Target, target_of
 
 #: How many failures in a row make an alarm.
 ALARM_AFTER = 5
 _log = structlog.get_logger("keyserver.watcher")
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """One blockchain and how its node is reached."""
-
-    blockchain_id: str
-    chain: str
-    network: str
-    type: str
-    url: str
-    headers: tuple[tuple[str, str], ...]
-    poll_seconds: float | None
 
 
 SourceFactory = Callable[[Target], ChainSource]
@@ -103,28 +90,12 @@ class Watcher:
         targets = set()
         for blockchain, method in rows:
             try:
-                targets.add(self._target(blockchain, method))
+                targets.add(target_of(blockchain, method, self._master))
             except NotDecryptable as error:
                 await self._note_error(
                     blockchain.id, f"the node's URL of {method.id} is {error}: set it anew with PATCH"
                 )
         return targets
-
-    def _target(self, blockchain: Blockchain, method: PaymentMethod) -> Target:
-        headers: tuple[tuple[str, str], ...] = ()
-        if method.rpc_headers_encrypted is not None:
-            lines = self._master.decrypt(method.rpc_headers_encrypted).decode().split("\n")
-            headers = tuple((name, value) for name, _, value in (line.partition(": ") for line in lines))
-        assert method.rpc_url_encrypted is not None
-        return Target(
-            blockchain_id=blockchain.id,
-            chain=blockchain.chain,
-            network=blockchain.network,
-            type=method.type,
-            url=self._master.decrypt(method.rpc_url_encrypted).decode(),
-            headers=headers,
-            poll_seconds=blockchain.poll_seconds,
-        )
 
     async def _follow(self, target: Target, end: asyncio.Event) -> None:
         source = self._make_source(target)

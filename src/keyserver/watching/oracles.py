@@ -1,0 +1,53 @@
+"""Chainlink feeds of payment methods that name one, read over their own chain's node."""
+
+from sqlalchemy import select
+
+from keyserver.chains.catalog import Family
+from keyserver.chains.models import Blockchain, PaymentMethod
+from keyserver.kit.db import Database
+from keyserver.kit.jsonrpc import JsonRpc
+from keyserver.kit.secrets import MasterKey, NotDecryptable
+from keyserver.pricing.sources.chainlink import ChainlinkFeed, EthCall
+from keyserver.watching.targets import headers_of, url_of
+
+
+class OracleFeeds:
+    """The feeds there are now; one JSON-RPC client a node, kept between ticks."""
+
+    def __init__(self, database: Database, master: MasterKey) -> None:
+        self._database = database
+        self._master = master
+        self._clients: dict[tuple[str, tuple[tuple[str, str], ...]], JsonRpc] = {}
+
+    async def feeds(self) -> list[ChainlinkFeed]:
+        query = (
+            select(PaymentMethod)
+            .join(Blockchain, Blockchain.id == PaymentMethod.blockchain_id)
+            .where(Blockchain.family == Family.EVM, PaymentMethod.oracle_address.is_not(None))
+            .order_by(PaymentMethod.id)
+        )
+        async with self._database.transaction() as session:
+            methods = list(await session.scalars(query))
+        found = []
+        for method in methods:
+            try:
+                call = self._call(method)
+            except NotDecryptable:
+                continue  # the watcher says so, once, for the same node
+            found.append(ChainlinkFeed(method.token, method.oracle_address or "", call))
+        return found
+
+    def _call(self, method: PaymentMethod) -> EthCall:
+        key = (url_of(method, self._master), headers_of(method, self._master))
+        client = self._clients.get(key)
+        if client is None:
+            client = self._clients[key] = JsonRpc(key[0], headers=dict(key[1]))
+
+        async def call(to: str, data: str) -> str:
+            return str(await client.call("eth_call", {"to": to, "data": data}, "latest"))
+
+        return call
+
+    async def close(self) -> None:
+        for client in self._clients.values():
+            await client.close()
