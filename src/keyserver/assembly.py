@@ -16,6 +16,7 @@ from keyserver.kit.db import Database, is_unavailable
 from keyserver.kit.migrations import migrate
 from keyserver.kit.secrets import MasterKey
 from keyserver.pricing.consensus import Policy
+from keyserver.pricing.sources.chainlink import NAME as CHAINLINK
 from keyserver.settings import Settings
 
 _log = structlog.get_logger("keyserver.start")
@@ -35,6 +36,7 @@ def price_policy(settings: Settings) -> Policy:
         max_age=timedelta(seconds=settings.price_max_age_seconds),
         max_deviation=Decimal(str(settings.price_max_deviation)),
         stablecoin_band=Decimal(str(settings.stablecoin_band)),
+        max_age_of={CHAINLINK: timedelta(seconds=settings.price_chainlink_max_age_seconds)},
     )
 
 

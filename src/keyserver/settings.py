@@ -51,6 +51,9 @@ class Settings(BaseSettings):
     )
     price_seconds: float = Field(30.0, gt=0, description="How often each source is asked")
     price_max_age_seconds: float = Field(300.0, gt=0, description="An older price does not count")
+    price_chainlink_max_age_seconds: float = Field(
+        4500.0, gt=0, description="The same for Chainlink, whose feeds are written at least once an hour"
+    )
     price_max_deviation: float = Field(
         0.05, gt=0, lt=1, description="Share by which sources may differ from their median"
     )

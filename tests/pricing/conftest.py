@@ -12,7 +12,7 @@ from keyserver.kit.db import Database
 
 @pytest.fixture
 async def add_method(database: Database) -> Callable[..., Awaitable[None]]:
-    """`await add_method(token, oracle_id=None, enabled=True)`: one more method on the one chain and key ring."""
+    """`await add_method(token, oracle_id=None, enabled=True, type="evm")`: one more method on the one chain and key ring."""
     created = datetime(2025, 1, 1, tzinfo=UTC)
     ring = KeyRing(
         id="ring", coin_type=60, account_index=0, curve="secp256k1", xpub="", material="", index_sequence="none"
@@ -21,14 +21,14 @@ async def add_method(database: Database) -> Callable[..., Awaitable[None]]:
         session.add_all([Blockchain(id="chain", chain="chain", network="regtest", family="evm"), ring])
     added = 0
 
-    async def add(token: str, *, oracle_id: str | None = None, enabled: bool = True) -> None:
+    async def add(token: str, *, oracle_id: str | None = None, enabled: bool = True, type: str = "evm") -> None:  # noqa: A002
         nonlocal added
         added += 1
         method = PaymentMethod(
             id=f"method-{added}",
             blockchain_id="chain",
             key_ring_id="ring",
-            type="evm",
+            type=type,
             token=token,
             asset=NATIVE,
             decimals=18,

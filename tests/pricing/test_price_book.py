@@ -148,7 +148,22 @@ async def test_the_listing_names_tokens_that_can_be_paid_but_have_no_price(
     assert (rows[1].price_usd, rows[1].reason) == (None, "no source has ever answered for DOGE")
 
 
-async def test_one_row_of_the_listing_is_the_same_as_in_the_whole(database: Database) -> None:
+async def test_a_token_is_listed_at_par_only_when_a_payment_method_calls_it_a_stablecoin(
+    database: Database, add_method: Callable[..., Awaitable[None]]
+) -> None:
+    await add_method("USDT", type="erc20")
+    await observe(database, "USDT", "kraken", "0.9991")
+    async with database.transaction() as session:
+        assert (await listed_price(session, token="USDT", policy=POLICY, now=NOW)).price_usd == Decimal("0.9991")
+    await add_method("USDT", type="stablecoin")
+    async with database.transaction() as session:
+        assert (await listed_price(session, token="USDT", policy=POLICY, now=NOW)).price_usd == 1
+
+
+async def test_one_row_of_the_listing_is_the_same_as_in_the_whole(
+    database: Database, add_method: Callable[..., Awaitable[None]]
+) -> None:
+    await add_method("USDT", type="stablecoin")
     await observe(database, "USDT", "kraken", "0.9991")
     await set_pin(database, "BTC", "100000")
     async with database.transaction() as session:

@@ -1,6 +1,7 @@
 """One price out of several, or the reason why there is none."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, localcontext
 from random import Random
@@ -184,3 +185,11 @@ def test_the_median_has_as_many_above_it_as_below(drawn: list[Decimal]) -> None:
     middle = median(drawn)
     assert sum(price < middle for price in drawn) <= len(drawn) / 2
     assert sum(price > middle for price in drawn) <= len(drawn) / 2
+
+
+def test_an_oracle_that_writes_once_an_hour_counts_for_as_long_as_its_own_age_allows() -> None:
+    policy = replace(POLICY, max_age_of={"chainlink": timedelta(hours=2)})
+    written = SourcePrice("chainlink", Decimal(80), NOW - timedelta(minutes=61))
+    assert decide([written], None, token="LTC", now=NOW, policy=policy, stablecoin=False).source == "chainlink"
+    with pytest.raises(NoPrice):
+        decide([written], None, token="LTC", now=NOW, policy=POLICY, stablecoin=False)

@@ -6,8 +6,8 @@ a stablecoin inside its band   → exactly one dollar ("par")
 anything else                  → NoPrice
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Context, Decimal, localcontext
 
@@ -41,11 +41,16 @@ class Pin:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """`max_deviation` and `stablecoin_band` are shares: 0.05 is five percent."""
+    """`max_deviation` and `stablecoin_band` are shares: 0.05 is five percent.
+
+    `max_age_of` holds sources with an age of their own: an oracle that writes only when the price has moved, or once
+    an hour, still says what holds now.
+    """
 
     max_age: timedelta
     max_deviation: Decimal
     stablecoin_band: Decimal
+    max_age_of: Mapping[str, timedelta] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +93,13 @@ def decide(
         return market
 
 
-def is_fresh(observed_at: datetime, *, now: datetime, policy: Policy) -> bool:
-    return now - policy.max_age <= observed_at <= now + FUTURE_TOLERANCE
+def is_fresh(seen: SourcePrice, *, now: datetime, policy: Policy) -> bool:
+    max_age = policy.max_age_of.get(seen.source, policy.max_age)
+    return now - max_age <= seen.observed_at <= now + FUTURE_TOLERANCE
 
 
 def _market(observations: Sequence[SourcePrice], *, token: str, now: datetime, policy: Policy) -> Price:
-    fresh = [seen for seen in observations if is_fresh(seen.observed_at, now=now, policy=policy)]
+    fresh = [seen for seen in observations if is_fresh(seen, now=now, policy=policy)]
     if not fresh:
         raise NoPrice(_nothing_fresh(observations, token=token, now=now, policy=policy))
     middle = median([seen.price_usd for seen in fresh])

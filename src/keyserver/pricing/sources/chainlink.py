@@ -19,6 +19,7 @@ from keyserver.pricing.quotes import instant_of, price_of
 
 #: `eth_call` at the latest block: contract address and call data in, returned data out, all `0x…` hex.
 #: May raise anything; it is bounded in time by the caller.
+NAME = "chainlink"
 EthCall = Callable[[str, str], Awaitable[str]]
 
 #: First four bytes of the Keccak-256 of each signature.
@@ -54,7 +55,7 @@ class ChainlinkFeed:
 class Chainlink:
     """All feeds as one source. `feeds` is asked at every tick, so that new payment methods join without a restart."""
 
-    name = "chainlink"
+    name = NAME
 
     def __init__(
         self, feeds: Callable[[], Awaitable[Sequence[ChainlinkFeed]]], *, time_limit: float = TIME_LIMIT
