@@ -13,12 +13,19 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import asyncpg
+import httpx
 import pytest
+from fastapi import FastAPI
+from pydantic import SecretStr
 from sqlalchemy import make_url
+from tests.builders import ADMIN_TOKEN, MASTER_KEY, SERVICE_KEY, ManualClock
 
+from keyserver.app import create_app
 from keyserver.kit import embedded
 from keyserver.kit.db import Database
 from keyserver.kit.migrations import migrate
+from keyserver.kit.secrets import MasterKey
+from keyserver.settings import Settings
 
 _SERVER = "KEYSERVER_TEST_DATABASE_URL"
 _TEMPLATE = "KEYSERVER_TEST_TEMPLATE"
@@ -116,3 +123,39 @@ async def database(database_url: str) -> AsyncIterator[Database]:
         yield database
     finally:
         await database.dispose()
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def settings() -> Settings:
+    return Settings(
+        service_key=SecretStr(SERVICE_KEY),
+        admin_token=SecretStr(ADMIN_TOKEN),
+        webhook_allow=("127.0.0.0/8",),
+        demo=True,
+    )
+
+
+@pytest.fixture
+async def app(settings: Settings, database_url: str, clock: ManualClock) -> AsyncIterator[FastAPI]:
+    """The API in this process over the test's database, with nothing cached and time standing still."""
+    app = create_app(
+        settings,
+        database_url=database_url,
+        master=MasterKey(MASTER_KEY),
+        clock=clock,
+        cache_lifetime=0.0,
+    )
+    async with app.router.lifespan_context(app):
+        yield app
+
+
+@pytest.fixture
+async def api(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(app=app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://keyserver") as client:
+        yield client

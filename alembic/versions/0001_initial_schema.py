@@ -320,6 +320,17 @@ def upgrade() -> None:
         postgresql_where=sa.text("account_version IS NOT NULL"),
     )
     op.create_table(
+        "node_reports",
+        sa.Column("blockchain_id", sa.Text(), nullable=False),
+        sa.Column("tip_height", sa.BigInteger(), nullable=True),
+        sa.Column("tip_seen_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("last_error", sa.Text(), nullable=True),
+        sa.Column("last_error_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("capabilities", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
+        sa.ForeignKeyConstraint(["blockchain_id"], ["blockchains.id"], name=op.f("fk_node_reports_blockchain_id")),
+        sa.PrimaryKeyConstraint("blockchain_id", name=op.f("pk_node_reports")),
+    )
+    op.create_table(
         "payment_methods",
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("blockchain_id", sa.Text(), nullable=False),
@@ -371,10 +382,6 @@ def upgrade() -> None:
         sa.Column("height", sa.BigInteger(), nullable=False),
         sa.Column("block_hash", sa.Text(), nullable=False),
         sa.Column("moved_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("tip_height", sa.BigInteger(), nullable=True),
-        sa.Column("tip_seen_at", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("last_error", sa.Text(), nullable=True),
-        sa.Column("last_error_at", sa.DateTime(timezone=True), nullable=True),
         sa.ForeignKeyConstraint(["blockchain_id"], ["blockchains.id"], name=op.f("fk_scanners_blockchain_id")),
         sa.PrimaryKeyConstraint("blockchain_id", name=op.f("pk_scanners")),
     )
@@ -545,6 +552,7 @@ def downgrade() -> None:
     op.drop_table("scanners")
     op.drop_table("scanned_blocks")
     op.drop_table("payment_methods")
+    op.drop_table("node_reports")
     op.drop_table("journal_lines")
     op.drop_table("demo_transfers")
     op.drop_table("demo_blocks")

@@ -29,6 +29,7 @@ class Settings(BaseSettings):
     secret_key: SecretStr | None = Field(None, description="Master key for webhook secrets and node credentials")
     data_dir: Path = Field(Path("~/.local/share/keyserver"), description="Where the embedded PostgreSQL lives")
     workers: int = Field(default_factory=_default_workers, ge=1, le=64, description="API processes of `serve`")
+    demo: bool = Field(False, description="Demo mode: simulated chains and /demo/*, never in production")
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
     shutdown_seconds: float = Field(10.0, gt=0, description="How long requests in flight may take after SIGTERM")
 
@@ -46,7 +47,7 @@ class Settings(BaseSettings):
     webhook_timeout_seconds: float = Field(15.0, gt=0, description="How long a receiver may take")
 
     price_sources: Annotated[tuple[str, ...], NoDecode] = Field(
-        ("coingecko", "kraken", "coinbase"), description="Which sources are asked"
+        ("coingecko", "kraken", "coinbase"), description="Which sources are asked; `none` for none"
     )
     price_seconds: float = Field(30.0, gt=0, description="How often each source is asked")
     price_max_age_seconds: float = Field(300.0, gt=0, description="An older price does not count")
@@ -59,7 +60,10 @@ class Settings(BaseSettings):
     @field_validator("webhook_allow", "price_sources", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
-        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+        """A comma-separated list; `none` is the empty one."""
+        if not isinstance(value, str):
+            return value
+        return () if value.strip() == "none" else tuple(part.strip() for part in value.split(",") if part.strip())
 
     @field_validator("log_level")
     @classmethod

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook, WebhookVerificationError
-from webhook_world import SECRETS, HandClock, a_tenant
+from tests.webhooks.webhook_world import SECRETS, HandClock, a_tenant
 
 from keyserver.kit.db import Database
 from keyserver.kit.secrets import MasterKey

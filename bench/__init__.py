@@ -1,0 +1,1 @@
+"""Measurements, run by hand or in CI: see bench/README.md."""

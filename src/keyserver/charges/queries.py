@@ -1,0 +1,95 @@
+"""Reading charges and payments; every query of a tenant's is held to that tenant in SQL."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Select, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from keyserver.chains.models import Blockchain, PaymentMethod
+from keyserver.charges.errors import ChargeNotFound
+from keyserver.charges.models import Charge, Payment
+from keyserver.charges.states import ChargeStatus, PaymentStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A charge with its blockchain's name, its token, and its payments in the order they were seen."""
+
+    charge: Charge
+    chain: str
+    token: str
+    payments: list[Payment]
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    status: ChargeStatus | None = None
+    chain: str | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+
+
+def _charges(tenant_id: str) -> Select[Charge, str, str]:
+    return (
+        select(Charge, Blockchain.chain, PaymentMethod.token)
+        .join(PaymentMethod, PaymentMethod.id == Charge.payment_method_id)
+        .join(Blockchain, Blockchain.id == PaymentMethod.blockchain_id)
+        .where(Charge.tenant_id == tenant_id)
+    )
+
+
+async def get_charge(session: AsyncSession, charge_id: str, *, tenant_id: str) -> Found:
+    row = (await session.execute(_charges(tenant_id).where(Charge.id == charge_id))).first()
+    if row is None:
+        raise ChargeNotFound
+    payments = await payments_of(session, [charge_id])
+    return Found(row[0], row[1], row[2], payments[charge_id])
+
+
+async def list_charges(
+    session: AsyncSession, *, tenant_id: str, wanted: Filter, before_id: str | None, limit: int
+) -> list[Found]:
+    """Newest first. Ids are ordered by time, so the id alone is the cursor."""
+    query = _charges(tenant_id).order_by(Charge.id.desc()).limit(limit)
+    if before_id is not None:
+        query = query.where(Charge.id < before_id)
+    if wanted.status is not None:
+        query = query.where(Charge.status == wanted.status)
+    if wanted.chain is not None:
+        query = query.where(Charge.payment_method_id == wanted.chain)
+    if wanted.created_after is not None:
+        query = query.where(Charge.created_at > wanted.created_after)
+    if wanted.created_before is not None:
+        query = query.where(Charge.created_at < wanted.created_before)
+    rows = (await session.execute(query)).all()
+    payments = await payments_of(session, [charge.id for charge, _, _ in rows])
+    return [Found(charge, chain, token, payments[charge.id]) for charge, chain, token in rows]
+
+
+async def payments_of(session: AsyncSession, charge_ids: Iterable[str]) -> dict[str, list[Payment]]:
+    query = select(Payment).where(Payment.charge_id.in_(list(charge_ids))).order_by(Payment.seen_at, Payment.id)
+    found: dict[str, list[Payment]] = defaultdict(list)
+    for payment in await session.scalars(query):
+        found[payment.charge_id or ""].append(payment)
+    return found
+
+
+async def list_payments(
+    session: AsyncSession, *, unmatched: bool, before_id: str | None, limit: int
+) -> list[tuple[Payment, str, str, str]]:
+    """(payment, chain, network, token), newest first. Unmatched: confirmed, but not credited to anybody yet."""
+    query = (
+        select(Payment, Blockchain.chain, Blockchain.network, PaymentMethod.token)
+        .join(Blockchain, Blockchain.id == Payment.blockchain_id)
+        .join(PaymentMethod, PaymentMethod.id == Payment.payment_method_id)
+        .order_by(Payment.id.desc())
+        .limit(limit)
+    )
+    if unmatched:
+        query = query.where(Payment.status == PaymentStatus.CONFIRMED, Payment.credited_nanos.is_(None))
+    if before_id is not None:
+        query = query.where(Payment.id < before_id)
+    return [(payment, chain, network, token) for payment, chain, network, token in await session.execute(query)]

@@ -1,0 +1,158 @@
+"""Wire shapes of charges and payments."""
+
+from decimal import Decimal
+from typing import Annotated, Any
+
+from pydantic import Field, StringConstraints
+
+from keyserver.charges.models import Charge, Payment
+from keyserver.charges.states import AdditionalStatus, ChargeStatus, PaymentStatus
+from keyserver.kit.money import format_nanos, nanos_to_cents_down
+from keyserver.kit.wire import CamelBody, CamelView, DecimalNumber, Instant, View
+
+MAX_AMOUNT_CENTS = 1_000_000_000
+MIN_LIFETIME_SECONDS = 60
+MAX_LIFETIME_SECONDS = 604_800
+
+
+class NewCharge(CamelBody):
+    chain: Annotated[str, StringConstraints(min_length=1, max_length=128)] = Field(description="A payment method's id")
+    amount_usd: DecimalNumber = Field(description="Dollars, rounded half up to cents; positive, at most 10,000,000")
+    callback_url: Annotated[str, StringConstraints(max_length=2048)] | None = None
+    metadata: dict[str, Any] | None = Field(None, description="At most 16 KiB of JSON, returned as given")
+    expires_in_seconds: Annotated[int, Field(ge=MIN_LIFETIME_SECONDS, le=MAX_LIFETIME_SECONDS, strict=True)] | None = (
+        None
+    )
+
+
+class CreatedCharge(CamelView):
+    """`chain` is the id that was asked for."""
+
+    charge_id: str
+    address: str
+    chain: str
+    token: str
+    amount_usd: float
+    derivation_index: int
+    expires_at: Instant
+    status: ChargeStatus
+    type: str
+    network: str
+    decimals: int
+    contract_address: str | None
+    expected_amount: str
+    display_amount: str
+    price_usd: str
+    payment_uri: str
+    created_at: Instant
+
+
+class PaymentView(CamelView):
+    """`amount` in base units."""
+
+    tx_hash: str
+    output_index: int
+    amount: str
+    confirmations: int
+    status: PaymentStatus
+    block_height: int | None
+    credited_usd: str | None
+    seen_at: Instant
+
+
+class ChargeSummary(CamelView):
+    """`chain` is the blockchain's name, `chain_id` the payment method's id. Amounts in base units unless named."""
+
+    charge_id: str
+    status: ChargeStatus
+    address: str
+    chain: str
+    token: str
+    amount_usd_cents: int
+    credited_at: Instant | None
+    chain_id: str
+    additional_status: AdditionalStatus
+    expected_amount: str
+    received_amount: str
+    amount_received_cents: int
+    confirmations: int
+    confirmations_required: int
+    tx_hash: str | None
+    expires_at: Instant
+    created_at: Instant
+    metadata: dict[str, Any] | None
+    callback_url: str | None
+
+
+class ChargeView(ChargeSummary):
+    payments: list[PaymentView]
+
+
+class ChargePage(CamelView):
+    charges: list[ChargeView]
+    next_cursor: str | None
+
+
+class AdminPaymentView(View):
+    id: str
+    chain: str
+    network: str
+    token: str
+    address: str
+    tx_hash: str
+    output_index: int
+    amount: str
+    status: PaymentStatus
+    reason: str | None
+    tenant_id: str
+    charge_id: str | None
+    credited_usd: str | None
+    seen_at: Instant
+
+
+class AdminPaymentPage(View):
+    payments: list[AdminPaymentView]
+    next_cursor: str | None
+
+
+def payment_view(payment: Payment) -> PaymentView:
+    return PaymentView(
+        tx_hash=payment.tx_hash,
+        output_index=payment.output_index,
+        amount=str(payment.amount_units),
+        confirmations=payment.confirmations,
+        status=payment.status,
+        block_height=payment.block_height,
+        credited_usd=None if payment.credited_nanos is None else format_nanos(payment.credited_nanos),
+        seen_at=payment.seen_at,
+    )
+
+
+def charge_view(charge: Charge, payments: list[Payment], *, chain: str, token: str) -> ChargeView:
+    return ChargeView(
+        charge_id=charge.id,
+        status=charge.status,
+        address=charge.address,
+        chain=chain,
+        token=token,
+        amount_usd_cents=charge.amount_cents,
+        credited_at=charge.credited_at,
+        chain_id=charge.payment_method_id,
+        additional_status=charge.additional_status,
+        expected_amount=str(charge.expected_units),
+        received_amount=str(charge.received_units),
+        amount_received_cents=nanos_to_cents_down(charge.received_nanos),
+        confirmations=charge.confirmations,
+        confirmations_required=charge.confirmations_required,
+        tx_hash=payments[-1].tx_hash if payments else None,
+        expires_at=charge.expires_at,
+        created_at=charge.created_at,
+        metadata=charge.metadata_,
+        callback_url=charge.callback_url,
+        payments=[payment_view(payment) for payment in payments],
+    )
+
+
+def dollars(cents: int) -> int | float:
+    """Cents as a JSON number of dollars: the nearest double prints as the same two decimals."""
+    return cents // 100 if cents % 100 == 0 else float(Decimal(cents).scaleb(-2))

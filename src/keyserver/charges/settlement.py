@@ -1,0 +1,237 @@
+"""From what a chain shows to what a charge is worth: payments, credits, states, webhooks, in the caller's transaction.
+
+Three things are told here: transfers of a block (`include`), transfers waiting for one (`see`), and blocks that are no
+longer part of the chain (`orphan`). Each may be told again; the second time changes nothing. Locks are taken in one
+order everywhere: charges by id, then ledger balances by account.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import ARRAY, Text, any_, literal, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from keyserver.addresses.models import Address
+from keyserver.chains.models import Blockchain, PaymentMethod
+from keyserver.charges.crediting import Market, credit, reverse
+from keyserver.charges.models import Charge, Payment
+from keyserver.charges.reassessment import lock_charges, reassess
+from keyserver.charges.states import PaymentStatus
+from keyserver.kit.ids import new_id
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One output or token transfer that a chain shows. `match_key` is the receiver's, `amount_units` base units."""
+
+    tx_hash: str
+    output_index: int
+    asset: str
+    match_key: str
+    amount_units: int
+
+
+@dataclass(frozen=True, slots=True)
+class Inclusion:
+    """The block that holds an arrival."""
+
+    height: int
+    block_hash: str
+    mined_at: datetime
+
+
+async def include(
+    session: AsyncSession,
+    blockchain: Blockchain,
+    arrivals: Sequence[Arrival],
+    block: Inclusion,
+    *,
+    market: Market,
+    now: datetime,
+) -> None:
+    """A block on top of what was told before: its arrivals, and one more confirmation for those below it."""
+    await _record(session, blockchain, arrivals, block=block, now=now)
+    await _confirm(session, blockchain, block, market=market, now=now)
+
+
+async def see(
+    session: AsyncSession,
+    blockchain: Blockchain,
+    arrivals: Sequence[Arrival],
+    *,
+    waiting: Collection[str],
+    now: datetime,
+) -> None:
+    """What waits in the mempool: `arrivals` of it, and the hashes of every transaction `waiting` there.
+
+    A payment that was seen there and is neither there nor in a block was replaced or dropped: it stops counting.
+    """
+    touched = await _record(session, blockchain, arrivals, block=None, now=now)
+    blockless = [PaymentStatus.SEEN, PaymentStatus.REPLACED, PaymentStatus.ORPHANED]
+    query = select(Payment).where(Payment.blockchain_id == blockchain.id, Payment.status.in_(blockless))
+    for payment in await session.scalars(query):
+        status = PaymentStatus.SEEN if payment.tx_hash in waiting else _absent(payment.status)
+        if status is not payment.status:
+            payment.status = status
+            touched.add(payment.charge_id)
+    await session.flush()
+    await reassess(session, await lock_charges(session, touched), now=now)
+
+
+async def orphan(session: AsyncSession, blockchain: Blockchain, *, above_height: int, now: datetime) -> int:
+    """Blocks above this height are no longer part of the chain: un-count and un-credit; returns how many payments."""
+    gone = (Payment.blockchain_id == blockchain.id, Payment.block_height > above_height)
+    charges = await lock_charges(session, await session.scalars(select(Payment.charge_id).where(*gone)))
+    query = select(Payment).where(*gone).order_by(Payment.id).with_for_update()
+    affected = list(await session.scalars(query, execution_options={"populate_existing": True}))
+    for payment in affected:
+        await reverse(session, payment, blockchain, now=now)
+        payment.status = PaymentStatus.ORPHANED
+        payment.block_height = payment.block_hash = payment.confirmed_at = None
+        payment.confirmations = 0
+    await session.flush()
+    await reassess(session, charges, now=now)
+    return len(affected)
+
+
+def _absent(status: PaymentStatus) -> PaymentStatus:
+    return PaymentStatus.REPLACED if status is PaymentStatus.SEEN else status
+
+
+# --- recording --------------------------------------------------------------------------------------------------
+
+
+async def _record(
+    session: AsyncSession,
+    blockchain: Blockchain,
+    arrivals: Sequence[Arrival],
+    *,
+    block: Inclusion | None,
+    now: datetime,
+) -> set[str | None]:
+    """Stores arrivals at addresses of ours; returns the charges they may change."""
+    ours = await _owners(session, {arrival.match_key for arrival in arrivals})
+    if not ours:
+        return set()
+    methods = await _methods(session, blockchain)
+    touched: set[str | None] = set()
+    for arrival in arrivals:
+        address = ours.get(arrival.match_key)
+        method = _method_for(methods, arrival.asset, address)
+        if address is None or method is None:
+            continue
+        touched.add(await _store(session, blockchain, arrival, address, method, block=block, now=now))
+    await session.flush()
+    return touched
+
+
+async def _owners(session: AsyncSession, match_keys: set[str]) -> dict[str, Address]:
+    if not match_keys:
+        return {}
+    one_array = literal(sorted(match_keys), ARRAY(Text))  # one parameter, however many outputs a block has
+    query = select(Address).where(Address.match_key == any_(one_array))
+    return {address.match_key: address for address in await session.scalars(query)}
+
+
+async def _methods(session: AsyncSession, blockchain: Blockchain) -> Sequence[PaymentMethod]:
+    """All payment methods of the blockchain, disabled ones too: what arrives there is somebody's money all the same."""
+    query = select(PaymentMethod).where(PaymentMethod.blockchain_id == blockchain.id)
+    return list(await session.scalars(query.order_by(PaymentMethod.enabled.desc(), PaymentMethod.created_at)))
+
+
+def _method_for(methods: Iterable[PaymentMethod], asset: str, address: Address | None) -> PaymentMethod | None:
+    """The method the address was asked for when this is its asset; else any method of this asset."""
+    candidates = [method for method in methods if method.asset == asset]
+    asked = [method for method in candidates if address is not None and method.id == address.payment_method_id]
+    return next(iter(asked + candidates), None)
+
+
+async def _store(
+    session: AsyncSession,
+    blockchain: Blockchain,
+    arrival: Arrival,
+    address: Address,
+    method: PaymentMethod,
+    *,
+    block: Inclusion | None,
+    now: datetime,
+) -> str | None:
+    payment = await session.scalar(
+        select(Payment).where(
+            Payment.blockchain_id == blockchain.id,
+            Payment.tx_hash == arrival.tx_hash,
+            Payment.output_index == arrival.output_index,
+            Payment.asset == arrival.asset,
+        )
+    )
+    if payment is None:
+        charge = await _charge_at(session, address, method)
+        payment = Payment(
+            id=new_id("pay"),
+            blockchain_id=blockchain.id,
+            tx_hash=arrival.tx_hash,
+            output_index=arrival.output_index,
+            asset=arrival.asset,
+            key_ring_id=address.key_ring_id,
+            address_index=address.address_index,
+            address=address.address,
+            tenant_id=address.tenant_id,
+            charge_id=None if charge is None else charge.id,
+            payment_method_id=method.id,
+            amount_units=arrival.amount_units,
+            confirmations_required=method.confirmations if charge is None else charge.confirmations_required,
+            status=PaymentStatus.SEEN,
+            confirmations=0,
+            credits=0,
+            seen_at=now,
+        )
+        session.add(payment)
+    if block is not None and payment.block_hash != block.block_hash:
+        payment.status = PaymentStatus.CONFIRMING
+        payment.block_height, payment.block_hash = block.height, block.block_hash
+        # A block says that its payments were on the chain by then, even to one who was away.
+        payment.seen_at = min(payment.seen_at, block.mined_at, now)
+    elif block is None and payment.status in {PaymentStatus.REPLACED, PaymentStatus.ORPHANED}:
+        payment.status = PaymentStatus.SEEN
+    return payment.charge_id
+
+
+async def _charge_at(session: AsyncSession, address: Address, method: PaymentMethod) -> Charge | None:
+    """The charge this address was made for, when it asked for this asset on this chain."""
+    query = (
+        select(Charge)
+        .join(PaymentMethod, PaymentMethod.id == Charge.payment_method_id)
+        .where(Charge.key_ring_id == address.key_ring_id, Charge.address_index == address.address_index)
+        .where(PaymentMethod.blockchain_id == method.blockchain_id, PaymentMethod.asset == method.asset)
+    )
+    return await session.scalar(query)
+
+
+# --- confirming -------------------------------------------------------------------------------------------------
+
+
+async def _confirm(
+    session: AsyncSession, blockchain: Blockchain, block: Inclusion, *, market: Market, now: datetime
+) -> None:
+    """Counts confirmations of every payment in a block; those deep enough are final and are credited."""
+    query = (
+        select(Payment)
+        .where(Payment.blockchain_id == blockchain.id, Payment.status == PaymentStatus.CONFIRMING)
+        .order_by(Payment.id)
+    )
+    confirming = list(await session.scalars(query))
+    charges = await lock_charges(session, {payment.charge_id for payment in confirming})
+    for payment in confirming:
+        assert payment.block_height is not None
+        depth = block.height - payment.block_height + 1
+        payment.confirmations = min(depth, payment.confirmations_required)
+        if depth >= payment.confirmations_required:
+            payment.status = PaymentStatus.CONFIRMED
+            payment.confirmed_at = min(now, block.mined_at)
+    await session.flush()
+    by_id: Mapping[str, Charge] = {charge.id: charge for charge in charges}
+    for payment in confirming:
+        if payment.status is PaymentStatus.CONFIRMED:
+            await credit(session, payment, by_id.get(payment.charge_id or ""), blockchain, market=market, now=now)
+    await reassess(session, charges, now=now)

@@ -1,0 +1,143 @@
+"""`keyserver serve` and `keyserver work`: processes, the port, and an orderly end."""
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+import tempfile
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import structlog
+import uvicorn
+
+from keyserver.app import create_app
+from keyserver.assembly import database_url, prepare
+from keyserver.kit import metrics
+from keyserver.kit.prefork import Role, run_processes
+from keyserver.kit.secrets import MasterKey
+from keyserver.settings import Settings, unknown_variables
+from keyserver.worker import work
+
+_log = structlog.get_logger("keyserver.server")
+BACKLOG = 2048
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handling: ours also ends the background work."""
+
+    def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
+        return nullcontext()
+
+
+def serve(settings: Settings, *, background: bool = True) -> int:
+    """Migrates, opens the port, then answers requests (and works) until SIGTERM; returns the exit code."""
+    url, master = _start(settings)
+    listener = _listen(settings)
+    host, port = listener.getsockname()[:2]
+    _log.info("listening", host=host, port=port, workers=settings.workers, background=background)
+    api = partial(_api, settings, url, master, listener)
+    if settings.workers == 1:
+        return _run(lambda stop: _together(api(stop), *_maybe_work(background, settings, url, master, stop)))
+    roles: dict[str, Role] = {f"api {number + 1}": lambda: _run(api) for number in range(settings.workers)}
+    if background:
+        roles["background"] = lambda: _run(partial(_work, settings, url, master))
+    directory = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
+    try:
+        return run_processes(roles, grace=settings.shutdown_seconds + 5.0, on_exit=metrics.forget_process)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def work_alone(settings: Settings) -> int:
+    """Background work without the API, until SIGTERM."""
+    url, master = _start(settings)
+    return _run(partial(_work, settings, url, master))
+
+
+def share_metrics() -> None:
+    """Makes the counters of all processes add up; before anything imports the metrics."""
+    metrics.share_between_processes(Path(tempfile.mkdtemp(prefix="keyserver-metrics-")))
+
+
+def _start(settings: Settings) -> tuple[str, MasterKey]:
+    for name in unknown_variables(os.environ):
+        _log.warning("unknown_setting", name=name, hint="misspelt? README lists every setting")
+    _log.info("settings", **settings.summary())
+    url = database_url(settings)
+    return url, asyncio.run(prepare(settings, url))
+
+
+def _listen(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((settings.host, settings.port))
+    listener.listen(BACKLOG)
+    listener.set_inheritable(True)
+    return listener
+
+
+Work = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
+
+
+def _run(main: Work) -> int:
+    """Runs one process's work in an event loop whose SIGTERM and SIGINT set its stop event."""
+
+    async def until_signal() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for each in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(each, stop.set)
+        await main(stop)
+
+    try:
+        import uvloop
+    except ImportError:  # there is none for Windows
+        asyncio.run(until_signal())
+    else:
+        uvloop.run(until_signal())
+    return 0
+
+
+async def _api(settings: Settings, url: str, master: MasterKey, listener: socket.socket, stop: asyncio.Event) -> None:
+    config = uvicorn.Config(
+        create_app(settings, database_url=url, master=master),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=max(1, round(settings.shutdown_seconds)),
+        ws="none",
+    )
+    server = _Server(config)
+    ending = asyncio.create_task(_end(server, stop))
+    await server.serve(sockets=[listener])
+    stop.set()
+    await ending
+    if not server.started:
+        raise RuntimeError("the API did not start; the lines above say why")
+
+
+async def _end(server: uvicorn.Server, stop: asyncio.Event) -> None:
+    await stop.wait()
+    server.should_exit = True
+
+
+async def _work(settings: Settings, url: str, master: MasterKey, stop: asyncio.Event) -> None:
+    await work(settings, database_url=url, master=master, stop=stop)
+
+
+def _maybe_work(
+    background: bool, settings: Settings, url: str, master: MasterKey, stop: asyncio.Event
+) -> list[Coroutine[Any, Any, None]]:
+    return [_work(settings, url, master, stop)] if background else []
+
+
+async def _together(*parts: Coroutine[Any, Any, None]) -> None:
+    async with asyncio.TaskGroup() as group:
+        for part in parts:
+            group.create_task(part)

@@ -1,0 +1,157 @@
+"""Composition root of the background work: chains, webhooks, prices, expiry, and checking the books."""
+
+import asyncio
+import random
+from collections.abc import Callable
+from datetime import timedelta
+
+import structlog
+
+from keyserver.access.idempotency import forget_old_answers
+from keyserver.assembly import open_database, price_policy
+from keyserver.chains.catalog import Family, chain_spec
+from keyserver.charges.crediting import credit_waiting
+from keyserver.charges.expiry import BATCH, expire_due
+from keyserver.demo.chain import SimulatedChain
+from keyserver.kit import metrics
+from keyserver.kit.clock import Clock, utc_now
+from keyserver.kit.db import Database
+from keyserver.kit.egress import EgressPolicy, guarded_session
+from keyserver.kit.secrets import MasterKey
+from keyserver.kit.supervise import repeat
+from keyserver.ledger.balances import discrepancies, trial_balance
+from keyserver.pricing.ports import PriceSource
+from keyserver.pricing.refresher import assets_of_methods, refresh_due
+from keyserver.pricing.service import PriceBook
+from keyserver.pricing.sources.coinbase import Coinbase
+from keyserver.pricing.sources.coingecko import CoinGecko
+from keyserver.pricing.sources.kraken import Kraken
+from keyserver.settings import Settings
+from keyserver.watching.bitcoind import BitcoindSource
+from keyserver.watching.evm import EvmSource
+from keyserver.watching.ports import ChainSource
+from keyserver.watching.watcher import Target, Watcher
+from keyserver.webhooks.dispatcher import Dispatcher
+from keyserver.webhooks.secrets import TenantSecrets
+
+_log = structlog.get_logger("keyserver.worker")
+
+
+class UnknownPriceSource(ValueError):
+    pass
+
+
+async def work(
+    settings: Settings, *, database_url: str, master: MasterKey, stop: asyncio.Event, clock: Clock = utc_now
+) -> None:
+    """Everything that goes on without a request, until `stop`; then what is in flight is finished or released."""
+    database = open_database(settings, database_url)
+    told = asyncio.Event()
+    market = PriceBook(database, policy=price_policy(settings))
+    timeout = settings.webhook_timeout_seconds
+    receivers = guarded_session(EgressPolicy(settings.webhook_allow), timeout=timeout)
+    dispatcher = Dispatcher(
+        database,
+        receivers,
+        TenantSecrets(master),
+        clock=clock,
+        timeout=timeout,
+        grace=settings.shutdown_seconds / 2,
+    )
+    watcher = Watcher(
+        database,
+        lambda target: make_source(target, database),
+        market=market,
+        master=master,
+        clock=clock,
+        poll_seconds=settings.poll_seconds,
+        told=told.set,
+    )
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(watcher.run(stop))
+            group.create_task(dispatcher.run(stop, told))
+            group.create_task(repeat("expiry", lambda: _expire(database, clock, told), every=1.0, stop=stop))
+            group.create_task(repeat("credit", lambda: _credit(database, market, clock, told), every=5.0, stop=stop))
+            group.create_task(
+                repeat("ledger check", lambda: _check_books(database), every=settings.ledger_check_seconds, stop=stop)
+            )
+            group.create_task(repeat("tidy", lambda: _tidy(database, clock), every=600.0, stop=stop))
+            for source in price_sources(settings, clock=clock):
+                group.create_task(
+                    repeat(
+                        f"prices {source.name}",
+                        lambda source=source: _refresh(database, source, settings, clock),  # type: ignore[misc]
+                        every=1.0,
+                        stop=stop,
+                    )
+                )
+    finally:
+        await receivers.close()
+        await database.dispose()
+
+
+def make_source(target: Target, database: Database) -> ChainSource:
+    """The adapter for a blockchain's family."""
+    spec = chain_spec(target.chain, target.network, type=target.type)
+    if spec.simulated:
+        return SimulatedChain(database, target.blockchain_id)
+    headers = dict(target.headers)
+    if spec.family is Family.UTXO:
+        return BitcoindSource(target.url, network=target.network, genesis_hash=spec.node_identity, headers=headers)
+    return EvmSource(target.url, chain_id=int(spec.node_identity) if spec.node_identity else None, headers=headers)
+
+
+def price_sources(settings: Settings, *, clock: Clock) -> list[PriceSource]:
+    key = settings.coingecko_api_key.get_secret_value() if settings.coingecko_api_key else None
+    makers: dict[str, Callable[[], PriceSource]] = {
+        "coingecko": lambda: CoinGecko(clock=clock, api_key=key),
+        "kraken": lambda: Kraken(clock=clock),
+        "coinbase": lambda: Coinbase(clock=clock),
+    }
+    unknown = [name for name in settings.price_sources if name not in makers]
+    if unknown:
+        raise UnknownPriceSource(f"KEYSERVER_PRICE_SOURCES names {', '.join(unknown)}; known are {', '.join(makers)}")
+    return [makers[name]() for name in settings.price_sources]
+
+
+async def _expire(database: Database, clock: Clock, told: asyncio.Event) -> None:
+    while (done := await expire_due(database, clock=clock)) > 0:
+        told.set()
+        if done < BATCH:
+            return
+
+
+async def _credit(database: Database, market: PriceBook, clock: Clock, told: asyncio.Event) -> None:
+    if await credit_waiting(database, market=market, now=clock):
+        told.set()
+
+
+async def _check_books(database: Database) -> None:
+    async with database.transaction() as session:
+        wrong = await discrepancies(session)
+        difference = (await trial_balance(session)).difference_nanos
+    metrics.LEDGER_DISCREPANCIES.set(len(wrong) + (difference != 0))
+    if wrong or difference:
+        _log.error(
+            "books_disagree",
+            difference_nanos=difference,
+            accounts=[f"{each.account_code}/{each.stripe}" for each in wrong[:20]],
+        )
+
+
+async def _tidy(database: Database, clock: Clock) -> None:
+    async with database.transaction() as session:
+        await forget_old_answers(session, now=clock())
+
+
+async def _refresh(database: Database, source: PriceSource, settings: Settings, clock: Clock) -> None:
+    await refresh_due(
+        database,
+        [source],
+        lambda: assets_of_methods(database),
+        clock=clock,
+        interval=timedelta(seconds=settings.price_seconds),
+        max_age=timedelta(seconds=settings.price_max_age_seconds),
+        jitter=random.random,
+    )
