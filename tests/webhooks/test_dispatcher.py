@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 from standardwebhooks import Webhook
-from webhook_world import (
+from tests.webhooks.webhook_world import (
     SECRETS,
     HandClock,
     a_dispatcher,

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
-from webhook_world import HandClock, a_tenant
+from tests.webhooks.webhook_world import HandClock, a_tenant
 
 from keyserver.kit.db import Database
 from keyserver.webhooks.models import DeliveryStatus, WebhookDelivery

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
-from webhook_world import HandClock, a_dispatcher, a_receiver, an_event, the_attempts, the_delivery
+from tests.webhooks.webhook_world import HandClock, a_dispatcher, a_receiver, an_event, the_attempts, the_delivery
 
 from keyserver.kit.db import Database
 from keyserver.webhooks.models import DeliveryStatus

@@ -9,7 +9,7 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import update
 from standardwebhooks import Webhook
-from webhook_world import (
+from tests.webhooks.webhook_world import (
     HandClock,
     a_dispatcher,
     a_receiver,

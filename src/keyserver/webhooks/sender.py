@@ -71,10 +71,12 @@ def _refusal(status: int) -> str | None:
     return f"The receiver answered {status}" + (", and redirects are not followed" if 300 <= status < 400 else "")
 
 
+_UNCALLABLE = "The URL cannot be called"
 #: The first that fits. More special errors stand before the ones they derive from.
 _SENTENCES: tuple[tuple[type[Exception], str], ...] = (
     (TimeoutError, "The receiver did not answer in time"),
-    (aiohttp.InvalidURL, "The URL cannot be called"),
+    (aiohttp.InvalidURL, _UNCALLABLE),
+    (aiohttp.NonHttpUrlClientError, _UNCALLABLE),
     (aiohttp.ClientConnectorDNSError, "The receiver's host name does not resolve"),
     (aiohttp.ClientSSLError, "The receiver's TLS certificate or handshake is not acceptable"),
     (aiohttp.ClientConnectorError, "The receiver cannot be connected to"),
