@@ -14,6 +14,7 @@ from keyserver.kit.migrations import is_current
 from keyserver.kit.problems import Unavailable
 from keyserver.pricing import listing as prices
 from keyserver.watching.reports import scanner_statuses
+from keyserver.webhooks import deliveries
 
 router = APIRouter(tags=["operations"])
 
@@ -39,6 +40,7 @@ async def expose(session: Session, now: Now) -> Response:
         *await _scanner_gauges(session),
         await _unmatched_gauge(session),
         *await prices.database_gauges(session, now=now()),
+        *await deliveries.backlog(session, now=now()),
     ]
     return Response(metrics.render(database_gauges=gauges), media_type=metrics.CONTENT_TYPE)
 

@@ -12,7 +12,7 @@ from keyserver.kit.db import Database
 
 @pytest.fixture
 async def add_method(database: Database) -> Callable[..., Awaitable[None]]:
-    """`await add_method(token, oracle_id=None, enabled=True, type="evm")`: one more method on the one chain and key ring."""
+    """`await add_method(token, oracle_id=None, enabled=True, type="evm")`: one more method on the same ring."""
     created = datetime(2025, 1, 1, tzinfo=UTC)
     ring = KeyRing(
         id="ring", coin_type=60, account_index=0, curve="secp256k1", xpub="", material="", index_sequence="none"

@@ -17,7 +17,7 @@ from sqlalchemy.dialects.postgresql import insert
 from keyserver.access.models import Tenant, TenantType
 from keyserver.kit.clock import Clock, utc_now
 from keyserver.kit.db import Database
-from keyserver.kit.egress import EgressPolicy, guarded_session
+from keyserver.kit.egress import EgressPolicy, guarded_session, origin
 from keyserver.kit.secrets import MasterKey
 from keyserver.webhooks.dispatcher import Dispatcher
 from keyserver.webhooks.models import DeliveryStatus, WebhookAttempt, WebhookDelivery
@@ -153,6 +153,29 @@ async def an_event(
         )
     assert found is not None
     return found
+
+
+async def many_events(database: Database, count: int, *, url: str, now: datetime, prefix: str) -> None:
+    """Many committed events in one statement, all due at `now`."""
+    await a_tenant(database)
+    async with database.connection() as connection:
+        await connection.execute(
+            """
+            INSERT INTO webhook_deliveries (id, tenant_id, signing_tenant_id, subject_id, sequence, type, url, receiver,
+                                            payload, next_attempt_at, created_at)
+            SELECT $1 || number, 'acme', 'acme', $1 || number, 1, 'charge.settled', $2, $3, '{}'::jsonb, $4, $4
+            FROM generate_series(1, $5::integer) AS number
+            """,
+            prefix,
+            url,
+            origin(url),
+            now,
+            count,
+        )
+
+
+async def all_delivered(database: Database) -> bool:
+    return await count_of(database, DeliveryStatus.PENDING) == 0
 
 
 async def the_delivery(database: Database, delivery_id: str) -> WebhookDelivery:

@@ -124,11 +124,18 @@ class Database:
         """A bare connection in autocommit, from the same pool, for one statement at a time."""
         async with self._autocommit.connect() as connection:
             driver = await _driver(connection)
-            if self._prepared:
-                yield driver
-            else:  # a pooler may hand every statement to another server: pin one
-                async with driver.transaction():
+            if driver.is_closed():  # it broke off while it lay in the pool, which hears nothing of bare connections
+                await connection.invalidate()
+                driver = await _driver(connection)
+            try:
+                if self._prepared:
                     yield driver
+                else:  # a pooler may hand every statement to another server: pin one
+                    async with driver.transaction():
+                        yield driver
+            finally:
+                if driver.is_closed():
+                    await connection.invalidate()
 
     async def ping(self) -> None:
         """Raises what the database raises when it cannot answer."""

@@ -67,11 +67,11 @@ async def redeliver(session: AsyncSession, delivery_id: str, *, now: datetime) -
 
 async def backlog(session: AsyncSession, *, now: datetime) -> list[tuple[str, str, list[tuple[dict[str, str], float]]]]:
     """Gauges for `kit.metrics.render`: deliveries due and not yet taken, and how long the first has been."""
-    due = select(func.count(), func.min(WebhookDelivery.next_attempt_at)).where(
+    due = select(func.count(), func.coalesce(func.min(WebhookDelivery.next_attempt_at), now)).where(
         WebhookDelivery.status == DeliveryStatus.PENDING, WebhookDelivery.next_attempt_at <= now
     )
     count, since = (await session.execute(due)).one()
-    age = 0.0 if since is None else (now - since).total_seconds()
+    age = (now - since).total_seconds()
     return [
         ("keyserver_webhooks_due", "Webhook deliveries that are due and wait for a slot", [({}, float(count))]),
         ("keyserver_webhooks_due_age_seconds", "How long the longest due webhook has waited", [({}, age)]),

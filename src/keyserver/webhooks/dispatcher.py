@@ -9,7 +9,7 @@ import structlog
 
 from keyserver.kit.clock import Clock
 from keyserver.kit.db import Database, is_unavailable
-from keyserver.kit.metrics import WEBHOOK_ATTEMPTS
+from keyserver.kit.metrics import TASK_FAILURES, WEBHOOK_ATTEMPTS
 from keyserver.webhooks import claims, schedule, sender
 from keyserver.webhooks.claims import Attempt, Claim
 from keyserver.webhooks.models import DeliveryStatus
@@ -65,7 +65,7 @@ class Dispatcher:
         return started
 
     async def run(self, stop: asyncio.Event, wake: asyncio.Event) -> None:
-        """Delivers until `stop`, then waits for calls in flight; ended in any other way it drops them.
+        """Delivers until `stop`, then waits for calls in flight; cancelled, it drops them. No failure ends it.
 
         Looks for work when `wake` is set (by whoever enqueued), a slot is free again, or the poll interval is over.
         """
@@ -84,10 +84,9 @@ class Dispatcher:
         try:
             while not stop.is_set() and await self._start_due():
                 pass
-        except Exception as error:
-            if not is_unavailable(error):
-                raise
-            _log.warning("webhook_claim_failed", error=type(error).__name__)
+        except Exception as error:  # noqa: BLE001 - whatever it was, deliveries go on later
+            TASK_FAILURES.labels("webhooks").inc()
+            _log.warning("webhook_claim_failed", error=type(error).__name__, exc_info=not is_unavailable(error))
 
     async def _start_due(self) -> list[Claim]:
         if self._slots.free <= 0:
