@@ -18,7 +18,7 @@ from keyserver.kit.db import Connection
 
 _RING = "SELECT index_sequence, xpub FROM key_rings WHERE id = $1"
 _NEXT = "SELECT nextval($1::text::regclass)"
-_INSERT = """
+INSERT_ADDRESS = """
     INSERT INTO addresses (key_ring_id, address_index, match_key, address, tenant_id, payment_method_id, created_at)
     VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING
 """
@@ -82,7 +82,14 @@ async def issue_address(connection: Connection, ring: Ring, method: Method, *, t
     while True:
         issued = await take_address(connection, ring, method)
         done: str = await connection.execute(
-            _INSERT, issued.key_ring_id, issued.index, issued.match_key, issued.address, tenant_id, method.id, now
+            INSERT_ADDRESS,
+            issued.key_ring_id,
+            issued.index,
+            issued.match_key,
+            issued.address,
+            tenant_id,
+            method.id,
+            now,
         )
         if done == "INSERT 0 1":
             return issued

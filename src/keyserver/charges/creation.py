@@ -21,7 +21,7 @@ from keyserver.pricing.consensus import Price
 
 MAX_METADATA_BYTES = 16 * 1024
 
-_INSERT = """
+INSERT_CHARGE = """
     WITH issued AS (
         INSERT INTO addresses (key_ring_id, address_index, match_key, address, tenant_id, payment_method_id, created_at)
         VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING RETURNING key_ring_id
@@ -97,7 +97,7 @@ async def store_charge(
     while True:
         issued = await take_address(connection, ring, method)
         done: str = await connection.execute(
-            _INSERT,
+            INSERT_CHARGE,
             issued.key_ring_id,
             issued.index,
             issued.match_key,

@@ -1,4 +1,8 @@
-"""FastAPI dependencies without a domain. What they need, the composition root has put on `app.state`."""
+"""FastAPI dependencies without a domain. What they need, the composition root has put on `app.state`.
+
+Dependencies are `async def` even when they wait for nothing: FastAPI runs a plain function in a thread, which costs
+more than the rest of a small request.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -24,6 +28,10 @@ async def _session(request: Request) -> AsyncIterator[AsyncSession]:
         yield session
 
 
+async def _clock(request: Request) -> Clock:
+    return clock_of(request)
+
+
 async def _settled(request: Request) -> AsyncIterator[None]:
     yield
     await asyncio.sleep(request.app.state.cache_lifetime)
@@ -37,4 +45,4 @@ Session = Annotated[AsyncSession, Depends(_session, scope="function")]
 #: As a router's dependency it is entered before the session's and left after it, that is after the commit.
 Settled = Depends(_settled, scope="function")
 
-Now = Annotated[Clock, Depends(clock_of)]
+Now = Annotated[Clock, Depends(_clock)]

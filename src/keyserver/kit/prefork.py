@@ -4,6 +4,7 @@ Forking after importing shares the dependencies' memory and starts a process in 
 break (event loops, threads, connections) is there yet. A child ends as soon as its parent is gone, however it went.
 """
 
+import gc
 import os
 import signal
 import sys
@@ -71,6 +72,7 @@ class _Parent:
             os.close(self._alive_write)
             threading.Thread(target=_end_with_parent, args=(self._alive_read,), daemon=True).start()
             signal.pthread_sigmask(signal.SIG_SETMASK, set())
+            gc.freeze()  # what the parent imported is never garbage: don't walk it, nor copy its pages
             code = self._roles[name]()
         except BaseException as error:  # noqa: BLE001 - the child must never return into the parent's code
             _log.error("process_failed", role=name, exc_info=error)

@@ -47,7 +47,7 @@ def transfer(*, debit: AccountSpec, credit: AccountSpec, amount_nanos: int) -> t
     return Line(debit, Side.DEBIT, amount_nanos), Line(credit, Side.CREDIT, amount_nanos)
 
 
-_POST = """
+POST = """
     WITH input AS (
         SELECT * FROM unnest($9::text[], $10::smallint[], $11::text[], $12::bigint[], $13::bigint[],
                              $14::text[], $15::text[], $16::text[])
@@ -86,7 +86,7 @@ async def post(connection: Connection, entry: Entry, *, pick: random.Random = ra
     entry_id = new_id("je")
     stripes = [pick.randrange(line.account.stripes) for line in entry.lines]
     await connection.execute(
-        _POST,
+        POST,
         entry_id,
         entry.posted_at,
         entry.type,

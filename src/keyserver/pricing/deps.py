@@ -7,7 +7,7 @@ from fastapi import Depends, Request
 from keyserver.pricing.service import PriceBook
 
 
-def price_book_of(request: Request) -> PriceBook:
+async def price_book_of(request: Request) -> PriceBook:
     return cast(PriceBook, request.app.state.prices)
 
 

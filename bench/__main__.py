@@ -1,0 +1,119 @@
+"""`python -m bench`: our hot paths beside the machine's own limit, as ratios, in one run. See bench/README.md."""
+
+import argparse
+import statistics
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from bench import measure, parts
+
+Row = tuple[str, str, str, str]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of which the medians are shown")
+    parser.add_argument("--seconds", type=int, default=8, help="length of one measurement")
+    parser.add_argument("--charges", type=int, default=100_000, help="charges before memory is read; 0 leaves it out")
+    parser.add_argument("--only", nargs="*", choices=sorted(_PARTS), default=sorted(_PARTS))
+    options = parser.parse_args()
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as directory, parts.postgresql() as url, Progress() as progress:
+        bench = Bench(url, Path(directory) / "server.log", options, progress)
+        for name in options.only:
+            rows += _PARTS[name](bench)
+    table = Table("what", "ours", "beside it", "ratio or figure", title="keyserver bench, medians")
+    for row in rows:
+        table.add_row(*row)
+    Console(width=140).print(table)
+
+
+class Bench:
+    def __init__(self, url: str, log: Path, options: argparse.Namespace, progress: Progress) -> None:
+        self.url, self.log, self.options, self.progress = url, log, options, progress
+        with parts.keyserver(url, log):  # migrates
+            measure.prepare(url)
+
+    def median(self, what: str, once: Callable[[], tuple[float, float, float]]) -> tuple[float, float, float]:
+        """Medians of (ours, beside it, p99) over the rounds, and the median of the rounds' own ratios."""
+        task = self.progress.add_task(what, total=self.options.rounds)
+        rounds = []
+        for _ in range(self.options.rounds):
+            rounds.append(once())
+            self.progress.advance(task)
+        ours, beside, third = (statistics.median(column) for column in zip(*rounds, strict=True))
+        return ours, beside, third
+
+    # --- parts --------------------------------------------------------------------------------------------------
+
+    def http(self) -> list[Row]:
+        seconds = self.options.seconds
+        rows: list[Row] = []
+        with parts.keyserver(self.url, self.log) as running:
+            for what, ours, limit in (
+                ("POST /charges", measure.charges, measure.pgbench_charges),
+                ("POST /address", measure.addresses, measure.pgbench_addresses),
+            ):
+
+                def once(
+                    ours: Callable[..., parts.Load] = ours, limit: Callable[..., float] = limit
+                ) -> tuple[float, float, float]:
+                    beside = limit(self.url, seconds)
+                    load = ours(running, seconds)
+                    if load.errors:
+                        raise RuntimeError(f"{load.errors} requests failed; see {self.log}")
+                    return load.per_second, beside, load.p99_ms
+
+                mine, beside, p99 = self.median(what, once)
+                rows.append(
+                    (f"{what}, p99 {p99:.0f} ms", f"{mine:,.0f}/s", f"pgbench {beside:,.0f}/s", f"{mine / beside:.3f}")
+                )
+
+            def chains() -> tuple[float, float, float]:
+                return *measure.chains_over_bare(running, seconds, self.log), 0.0
+
+            mine, beside, _ = self.median("GET /chains", chains)
+            rows.append(("GET /chains", f"{mine:,.0f}/s", f"bare FastAPI {beside:,.0f}/s", f"{mine / beside:.2f}"))
+        return rows
+
+    def ledger(self) -> list[Row]:
+        rows: list[Row] = []
+        seconds = self.options.seconds
+        for tenants in (1, 100, 10_000):
+
+            def once(tenants: int = tenants) -> tuple[float, float, float]:
+                beside = measure.pgbench_postings(self.url, seconds, tenants=tenants)
+                return measure.postings(self.url, seconds, tenants=tenants), beside, 0.0
+
+            mine, beside, _ = self.median(f"postings, {tenants} tenants", once)
+            what = f"ledger postings, 32 concurrent, {tenants:,} tenants"
+            rows.append((what, f"{mine:,.0f}/s", f"pgbench {beside:,.0f}/s", f"{mine / beside:.2f}"))
+        return rows
+
+    def process(self) -> list[Row]:
+        starts = []
+        for _ in range(self.options.rounds):
+            with parts.keyserver(self.url, self.log) as running:
+                starts.append(running.seconds_to_first_200)
+        rows: list[Row] = [("start to first 200 on /chains", f"{statistics.median(starts):.2f} s", "", "")]
+        if self.options.charges:
+            with parts.keyserver(self.url, self.log) as running:
+                megabytes = measure.memory_after(running, self.options.charges)
+            listed = ", ".join(f"{each:.0f}" for each in megabytes)
+            rows.append((f"resident memory after {self.options.charges:,} charges", f"{listed} MB", "", ""))
+        return rows
+
+
+_PARTS: dict[str, Callable[[Bench], list[Row]]] = {
+    "http": Bench.http,
+    "ledger": Bench.ledger,
+    "process": Bench.process,
+}
+
+if __name__ == "__main__":
+    main()
