@@ -68,6 +68,7 @@ def create_app(
     app = FastAPI(title="keyserver", version="0.1.0", lifespan=lifespan, redirect_slashes=False)
     app.add_middleware(RequestContext)
     install_problem_handlers(app)
+    app.router.routes.append(chains.plain_route)
     for router in (
         chains.router,
         addresses.router,

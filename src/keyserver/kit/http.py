@@ -18,12 +18,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from keyserver.kit import metrics
 from keyserver.kit.db import is_unavailable
 from keyserver.kit.ids import new_id
+from keyserver.kit.logging import log_request
 from keyserver.kit.problems import MEDIA_TYPE, BadRequest, PayloadTooLarge, Problem, Unavailable
 
 MAX_BODY_BYTES = 1024 * 1024
 _SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _log = structlog.get_logger("keyserver.http")
-_access = structlog.get_logger("keyserver.access_log")
 
 
 # --- strict JSON ------------------------------------------------------------------------------------------------
@@ -166,9 +166,8 @@ def _observe(scope: Scope, *, request_id: str, status: int, seconds: float) -> N
     state = scope["state"]
     route = getattr(scope.get("route"), "path", "(none)")
     method = scope["method"]
-    metrics.REQUESTS.labels(method, route, str(status)).observe(seconds)
-    _access.info(
-        "request",
+    metrics.observe_request(method, route, status, seconds)
+    log_request(
         request_id=request_id,
         tenant=state.get("tenant"),
         method=method,

@@ -1,5 +1,6 @@
 """Prometheus metrics that many processes count together, and how they are written out."""
 
+import functools
 import os
 from pathlib import Path
 
@@ -38,6 +39,16 @@ TASK_FAILURES = Counter("keyserver_task_failures_total", "Background tasks that 
 Gauges = tuple[str, str, list[tuple[dict[str, str], float]]]
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+@functools.lru_cache(maxsize=1024)
+def _requests(method: str, route: str, status: int) -> Histogram:
+    return REQUESTS.labels(method, route, str(status))
+
+
+def observe_request(method: str, route: str, status: int, seconds: float) -> None:
+    """Counts one request; routes are templates, so that their number is bounded."""
+    _requests(method, route, status).observe(seconds)
 
 
 def share_between_processes(directory: Path) -> None:
