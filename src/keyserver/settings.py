@@ -33,7 +33,7 @@ class Settings(BaseSettings):
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
     shutdown_seconds: float = Field(10.0, gt=0, description="How long requests in flight may take after SIGTERM")
 
-    database_pool: int = Field(10, ge=2, le=200, description="Connections per process")
+    database_pool: int = Field(10, ge=2, le=200, description="Connections of each of a process's two pools")
     database_prepared_statements: bool = Field(True, description="false behind a PgBouncer older than 1.21")
     database_timeout_seconds: float = Field(10.0, gt=0, description="Longest statement")
 

@@ -1,14 +1,16 @@
 """PostgreSQL: one engine, two ways in.
 
 - `transaction()`: a session in one database transaction, for everything that changes more than one fact.
-- `connection()`: a bare asyncpg connection in autocommit, for the few hot single statements. BEGIN and COMMIT around
-  one statement, and the ORM in front of it, cost more than the statement (see bench/).
+- `connection()`: a bare asyncpg connection in autocommit, from asyncpg's own pool, for the few hot single statements.
+  BEGIN and COMMIT around one statement, and SQLAlchemy's pool in front of it, cost more than the statement (bench/).
 
 Functions in the domains take a session or a connection first, flush, and never commit: commits stand here.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, TypeAlias, cast
 
 import asyncpg
@@ -79,7 +81,10 @@ def is_unavailable(error: BaseException) -> bool:
 
 
 class Database:
-    """The engine of one process. `prepared_statements=False` is for a PgBouncer older than 1.21 in transaction mode."""
+    """The two pools of one process, of at most `pool_size` connections each.
+
+    `prepared_statements=False` is for a PgBouncer older than 1.21 in transaction mode.
+    """
 
     def __init__(
         self,
@@ -97,6 +102,12 @@ class Database:
         self._prepared = prepared_statements
         if not prepared_statements:
             arguments["statement_cache_size"] = 0
+        self._pool_timeout = pool_timeout
+        self._make_pool = partial(
+            asyncpg.create_pool, min_size=0, max_size=pool_size, connection_class=_BareConnection, **arguments
+        )
+        self._pool: asyncpg.Pool | None = None
+        self._pool_lock = asyncio.Lock()
 
         async def connect() -> Connection:
             return cast(Connection, await asyncpg.connect(**arguments))
@@ -110,7 +121,6 @@ class Database:
             pool_use_lifo=True,
             connect_args={} if prepared_statements else {"prepared_statement_cache_size": 0},
         )
-        self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
 
     @asynccontextmanager
@@ -121,21 +131,20 @@ class Database:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """A bare connection in autocommit, from the same pool, for one statement at a time."""
-        async with self._autocommit.connect() as connection:
-            driver = await _driver(connection)
-            if driver.is_closed():  # it broke off while it lay in the pool, which hears nothing of bare connections
-                await connection.invalidate()
-                driver = await _driver(connection)
-            try:
-                if self._prepared:
-                    yield driver
-                else:  # a pooler may hand every statement to another server: pin one
-                    async with driver.transaction():
-                        yield driver
-            finally:
-                if driver.is_closed():
-                    await connection.invalidate()
+        """A bare connection in autocommit, for one statement at a time."""
+        pool = self._pool or await self._open_pool()
+        async with pool.acquire(timeout=self._pool_timeout) as connection:
+            if self._prepared:
+                yield connection
+            else:  # a pooler may hand every statement to another server: pin one
+                async with connection.transaction():
+                    yield connection
+
+    async def _open_pool(self) -> asyncpg.Pool:
+        async with self._pool_lock:
+            if self._pool is None:
+                self._pool = await self._make_pool()
+            return self._pool
 
     async def ping(self) -> None:
         """Raises what the database raises when it cannot answer."""
@@ -143,7 +152,16 @@ class Database:
             await connection.fetchval("SELECT 1")
 
     async def dispose(self) -> None:
+        if self._pool is not None:
+            self._pool.terminate()
         await self.engine.dispose()
+
+
+class _BareConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg is untyped
+    """Single statements leave nothing behind in their session, so there is nothing to reset between users."""
+
+    def get_reset_query(self) -> str:
+        return ""
 
 
 async def driver_connection(session: AsyncSession) -> Connection:
