@@ -5,11 +5,9 @@ import os
 import shutil
 import signal
 import socket
-import tempfile
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -41,27 +39,25 @@ def serve(settings: Settings, *, background: bool = True) -> int:
     host, port = listener.getsockname()[:2]
     _log.info("listening", host=host, port=port, workers=settings.workers, background=background)
     api = partial(_api, settings, url, master, listener)
+    try:
+        return _run_all(settings, url, master, api, background=background)
+    finally:
+        shutil.rmtree(os.environ["PROMETHEUS_MULTIPROC_DIR"], ignore_errors=True)
+
+
+def _run_all(settings: Settings, url: str, master: MasterKey, api: "Work", *, background: bool) -> int:
     if settings.workers == 1:
         return _run(lambda stop: _together(api(stop), *_maybe_work(background, settings, url, master, stop)))
     roles: dict[str, Role] = {f"api {number + 1}": lambda: _run(api) for number in range(settings.workers)}
     if background:
         roles["background"] = lambda: _run(partial(_work, settings, url, master))
-    directory = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
-    try:
-        return run_processes(roles, grace=settings.shutdown_seconds + 5.0, on_exit=metrics.forget_process)
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
+    return run_processes(roles, grace=settings.shutdown_seconds + 5.0, on_exit=metrics.forget_process)
 
 
 def work_alone(settings: Settings) -> int:
     """Background work without the API, until SIGTERM."""
     url, master = _start(settings)
     return _run(partial(_work, settings, url, master))
-
-
-def share_metrics() -> None:
-    """Makes the counters of all processes add up; before anything imports the metrics."""
-    metrics.share_between_processes(Path(tempfile.mkdtemp(prefix="keyserver-metrics-")))
 
 
 def _start(settings: Settings) -> tuple[str, MasterKey]:

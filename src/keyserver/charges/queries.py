@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from keyserver.chains.models import Blockchain, PaymentMethod
@@ -59,7 +59,7 @@ async def list_charges(
     if wanted.status is not None:
         query = query.where(Charge.status == wanted.status)
     if wanted.chain is not None:
-        query = query.where(Charge.payment_method_id == wanted.chain)
+        query = query.where(or_(Charge.payment_method_id == wanted.chain, Blockchain.chain == wanted.chain))
     if wanted.created_after is not None:
         query = query.where(Charge.created_at > wanted.created_after)
     if wanted.created_before is not None:

@@ -87,7 +87,7 @@ async def list_charges(
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> ChargePage:
-    """Newest first. `chain` filters by payment method id."""
+    """Newest first. `chain` is a payment method's id or a blockchain's name."""
     wanted = queries.Filter(status, chain, created_after, created_before)
     before = decode_cursor(cursor)[0] if cursor else None
     found = await queries.list_charges(

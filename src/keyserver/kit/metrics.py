@@ -2,7 +2,6 @@
 
 import functools
 import os
-from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
@@ -49,11 +48,6 @@ def _requests(method: str, route: str, status: int) -> Histogram:
 def observe_request(method: str, route: str, status: int, seconds: float) -> None:
     """Counts one request; routes are templates, so that their number is bounded."""
     _requests(method, route, status).observe(seconds)
-
-
-def share_between_processes(directory: Path) -> None:
-    """Makes counters of this process and its children add up; call before this module is first imported elsewhere."""
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
 
 
 def forget_process(pid: int) -> None:
