@@ -23,6 +23,7 @@ from keyserver.worker import work
 
 _log = structlog.get_logger("keyserver.server")
 BACKLOG = 2048
+SHORTEST_SECRET = 20
 
 
 class _Server(uvicorn.Server):
@@ -63,6 +64,9 @@ def work_alone(settings: Settings) -> int:
 def _start(settings: Settings) -> tuple[str, MasterKey]:
     for name in unknown_variables(os.environ):
         _log.warning("unknown_setting", name=name, hint="misspelt? README lists every setting")
+    for name, secret in (("SERVICE_KEY", settings.service_key), ("ADMIN_TOKEN", settings.admin_token)):
+        if secret is not None and len(secret.get_secret_value()) < SHORTEST_SECRET:
+            _log.warning("short_secret", name=name, hint=f"make it {SHORTEST_SECRET} random characters or more")
     _log.info("settings", **settings.summary())
     url = database_url(settings)
     return url, asyncio.run(prepare(settings, url))

@@ -20,7 +20,7 @@ from keyserver.kit.ids import new_id
 PLATFORM_TENANT = "platform"
 _PREFIX_LENGTH = 10
 #: What a bearer token may look like at all; anything else is refused before it reaches a query.
-_WELL_FORMED = re.compile(r"[\x21-\x7e]{8,256}")
+_WELL_FORMED = re.compile(r"[\x21-\x7e]{1,512}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,7 +91,7 @@ class Database:
         url: str,
         *,
         pool_size: int = 10,
-        pool_timeout: float = 3.0,
+        pool_timeout: float = 10.0,
         connect_timeout: float = 3.0,
         statement_timeout: float = 30.0,
         prepared_statements: bool = True,
