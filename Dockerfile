@@ -1,7 +1,7 @@
 # The image of `keyserver`: `docker run … serve` (the default), `work`, `migrate`, or any other of its commands.
-ARG PYTHON_IMAGE=docker.io/library/python:3.13-slim-trixie
+FROM docker.io/library/python:3.13-slim-trixie AS python
 
-FROM ${PYTHON_IMAGE} AS builder
+FROM python AS builder
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_NO_COMPILE=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /build
 # The environment that is shipped has no pip of its own: the builder's installs into it.
@@ -20,7 +20,7 @@ RUN /opt/build/bin/python -m hatchling build --target wheel --directory dist \
 # compared with their sources at every start either.
 RUN /opt/keyserver/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/keyserver/lib
 
-FROM ${PYTHON_IMAGE}
+FROM python
 LABEL org.opencontainers.image.title="crypto-key-server" \
       org.opencontainers.image.description="Deposit addresses, charges and a double-entry ledger over REST"
 RUN groupadd --system --gid 10001 keyserver \
