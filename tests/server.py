@@ -78,9 +78,13 @@ class ServerProcess:
         return self._process.wait(within)
 
     def end(self) -> None:
-        if self._process is not None and self._process.poll() is None:
-            self._process.kill()
-            self._process.wait(10)
+        """In order when that goes quickly: a killed process leaves no coverage."""
+        if self._process is None or self._process.poll() is not None:
+            return
+        try:
+            self.stop(within=5.0)
+        except subprocess.TimeoutExpired:
+            self.kill()
 
 
 @asynccontextmanager

@@ -2,6 +2,7 @@
 
 Forking after importing shares the dependencies' memory and starts a process in milliseconds; nothing that a fork would
 break (event loops, threads, connections) is there yet. A child ends as soon as its parent is gone, however it went.
+A child that fails is started again; one that ends in order was told to, and then all end: SIGTERM to any is to all.
 """
 
 import gc
@@ -25,7 +26,8 @@ _LIVED_WELL = 10.0
 def run_processes(roles: Mapping[str, Role], *, grace: float, on_exit: Callable[[int], None] = lambda _: None) -> int:
     """Runs each role in a process of its own until SIGTERM or SIGINT; returns the exit code.
 
-    After the signal the processes have `grace` seconds to finish. `on_exit` is told the id of each that ended.
+    The signal may go to any of them; they then have `grace` seconds to finish. `on_exit` is told the id of each that
+    has ended.
     """
     return _Parent(roles, grace=grace, on_exit=on_exit).run()
 
@@ -47,8 +49,8 @@ class _Parent:
         while True:
             self._start_due()
             received = signal.sigtimedwait(ends | {signal.SIGCHLD}, self._until_due())
-            self._reap()
-            if received is not None and received.si_signo in ends:
+            told = self._reap() or (received is not None and received.si_signo in ends)
+            if told:
                 return self._end()
 
     def _start_due(self) -> None:
@@ -81,20 +83,27 @@ class _Parent:
             sys.stderr.flush()
             os._exit(code)
 
-    def _reap(self) -> None:
+    def _reap(self) -> bool:
+        """Sees to it that what failed is started again; says whether one ended in order."""
+        told = False
         while self._children:
             child, status = os.waitpid(-1, os.WNOHANG)
             if child == 0:
-                return
+                break
             name, started = self._children.pop(child, ("", 0.0))
             self._on_exit(child)
             if not name:
+                continue
+            code = os.waitstatus_to_exitcode(status)
+            if code == 0:
+                told = True
                 continue
             lived = time.monotonic() - started
             self._failures[name] = 1 if lived > _LIVED_WELL else self._failures[name] + 1
             delay = Backoff(first=0.2, most=30.0).delay(self._failures[name])
             self._due[name] = time.monotonic() + delay
-            _log.error("process_ended", role=name, code=os.waitstatus_to_exitcode(status), restart_in=round(delay, 1))
+            _log.error("process_ended", role=name, code=code, restart_in=round(delay, 1))
+        return told
 
     def _end(self) -> int:
         for child in self._children:
