@@ -10,8 +10,8 @@ import structlog
 from keyserver.access.idempotency import forget_old_answers
 from keyserver.assembly import open_database, price_policy
 from keyserver.chains.catalog import Family, chain_spec
-from keyserver.charges.crediting import credit_waiting
 from keyserver.charges.expiry import BATCH, expire_due
+from keyserver.charges.waiting import credit_waiting
 from keyserver.demo.chain import SimulatedChain
 from keyserver.kit import metrics
 from keyserver.kit.clock import Clock, utc_now
