@@ -14,12 +14,15 @@ from keyserver.kit.clock import Clock
 from keyserver.kit.db import Database
 from keyserver.kit.secrets import MasterKey, NotDecryptable
 from keyserver.kit.supervise import Backoff, pause
+from keyserver.watching.cursor import LostRace
 from keyserver.watching.ports import ChainSource, NodeUnavailable, SourceError
 from keyserver.watching.reports import report
-from keyserver.watching.scanner import Follower, LostRace
+from keyserver.watching.scanner import Follower
 
 #: How many failures in a row make an alarm.
 ALARM_AFTER = 5
+#: Blocks between two looks at whether to end, and two lines of progress in the log.
+STEP = 100
 _log = structlog.get_logger("keyserver.watcher")
 
 
@@ -39,6 +42,19 @@ class Target:
 SourceFactory = Callable[[Target], ChainSource]
 
 
+@dataclass(frozen=True, slots=True)
+class _Following:
+    task: asyncio.Task[None]
+    end: asyncio.Event
+
+    async def finish(self, grace: float) -> None:
+        """Lets the step under way end; one that takes too long is broken off, and its transaction with it."""
+        self.end.set()
+        await asyncio.wait([self.task], timeout=grace)
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+
+
 class Watcher:
     """`told` is called after anything was committed that a webhook may be waiting for."""
 
@@ -53,6 +69,7 @@ class Watcher:
         poll_seconds: float,
         told: Callable[[], None],
         backoff: Backoff = Backoff(first=0.5, most=30.0),  # noqa: B008 - frozen
+        grace: float = 5.0,
     ) -> None:
         self._database = database
         self._make_source = make_source
@@ -62,10 +79,12 @@ class Watcher:
         self._poll_seconds = poll_seconds
         self._told = told
         self._backoff = backoff
+        self._grace = grace
 
     async def run(self, stop: asyncio.Event) -> None:
         """Follows everything there is to follow until `stop`; a new or changed target is picked up within a second."""
-        running: dict[Target, tuple[asyncio.Task[None], asyncio.Event]] = {}
+        running: dict[Target, _Following] = {}
+        ending: set[asyncio.Task[None]] = set()
         try:
             while not stop.is_set():
                 try:
@@ -73,21 +92,21 @@ class Watcher:
                 except Exception as error:  # noqa: BLE001 - the database may be away; followers see to themselves
                     _log.warning("targets_unknown", error=f"{type(error).__name__}: {error}"[:500])
                 else:
-                    await self._adjust(running, targets)
+                    self._adjust(running, ending, targets)
                 await pause(1.0, stop=stop)
         finally:
-            await self._adjust(running, set())
+            self._adjust(running, ending, set())
+            await asyncio.gather(*ending, return_exceptions=True)
 
-    async def _adjust(
-        self, running: dict[Target, tuple[asyncio.Task[None], asyncio.Event]], targets: set[Target]
-    ) -> None:
-        gone = [running.pop(target) for target in set(running) - targets]
-        for _, end in gone:
-            end.set()
-        await asyncio.gather(*(task for task, _ in gone), return_exceptions=True)
+    def _adjust(self, running: dict[Target, _Following], ending: set[asyncio.Task[None]], targets: set[Target]) -> None:
+        """The old follower of a changed target may still finish its step beside the new one: they race safely."""
+        for target in set(running) - targets:
+            task = asyncio.create_task(running.pop(target).finish(self._grace))
+            ending.add(task)
+            task.add_done_callback(ending.discard)
         for target in targets - set(running):
             end = asyncio.Event()
-            running[target] = (asyncio.create_task(self._follow(target, end), name=f"follow {target.chain}"), end)
+            running[target] = _Following(asyncio.create_task(self._follow(target, end)), end)
 
     async def _targets(self) -> set[Target]:
         """Disabled payment methods count: what they asked for is still watched. The newest method's node serves."""
@@ -127,32 +146,39 @@ class Watcher:
         )
 
     async def _follow(self, target: Target, end: asyncio.Event) -> None:
-        source = self._make_source(target)
-        follower = Follower(
-            self._database, target.blockchain_id, source, market=self._market, clock=self._clock, told=self._told
-        )
-        poll = target.poll_seconds or self._poll_seconds
-        failures = 0
+        source: ChainSource | None = None
+        follower: Follower | None = None
+        failures: int | None = None  # not known yet: an alarm of before may still stand
         try:
             while not end.is_set():
                 try:
-                    progress = await follower.step()
-                    failures = await self._recovered(target, failures)
+                    if follower is None or source is None:
+                        source = self._make_source(target)
+                        follower = self._follower(target, source)
+                    progress = await follower.step(most=STEP)
+                    failures = self._recovered(target, failures)
                     if progress.behind:
                         _log.info("catching_up", **_names(target), height=progress.height, behind=progress.behind)
-                    delay = 0.0 if progress.behind else poll
+                    delay = 0.0 if progress.behind else target.poll_seconds or self._poll_seconds
                 except LostRace:
                     delay = 0.05
                 except Exception as error:  # noqa: BLE001 - a block is never stepped over, whatever is wrong with it
-                    failures += 1
+                    failures = (failures or 0) + 1
                     delay = await self._failed(target, error, failures)
                 await pause(delay, stop=end)
         finally:
-            await source.close()
+            if source is not None:
+                await source.close()
 
-    async def _recovered(self, target: Target, failures: int) -> int:
-        if failures:
+    def _follower(self, target: Target, source: ChainSource) -> Follower:
+        return Follower(
+            self._database, target.blockchain_id, source, market=self._market, clock=self._clock, told=self._told
+        )
+
+    def _recovered(self, target: Target, failures: int | None) -> int:
+        if failures != 0:
             metrics.BLOCK_STUCK.labels(target.chain, target.network).set(0)
+        if failures:
             _log.info("scanner_recovered", **_names(target), failures=failures)
         return 0
 
