@@ -114,13 +114,16 @@ class Watcher:
             select(Blockchain, PaymentMethod)
             .join(PaymentMethod, PaymentMethod.blockchain_id == Blockchain.id)
             .where(PaymentMethod.rpc_url_encrypted.is_not(None))
-            .order_by(Blockchain.id, PaymentMethod.enabled.desc(), PaymentMethod.created_at.desc())
-            .distinct(Blockchain.id)
+            .order_by(PaymentMethod.enabled.desc(), PaymentMethod.created_at.desc(), PaymentMethod.id)
         )
         async with self._database.transaction() as session:
             rows = (await session.execute(query)).all()
         targets = set()
+        served = set()
         for blockchain, method in rows:
+            if blockchain.id in served:
+                continue
+            served.add(blockchain.id)
             try:
                 targets.add(self._target(blockchain, method))
             except NotDecryptable as error:
