@@ -69,10 +69,13 @@ async def list_charges(
     return [Found(charge, chain, token, payments[charge.id]) for charge, chain, token in rows]
 
 
-async def payments_of(session: AsyncSession, charge_ids: Iterable[str]) -> dict[str, list[Payment]]:
+async def payments_of(
+    session: AsyncSession, charge_ids: Iterable[str], *, refresh: bool = False
+) -> dict[str, list[Payment]]:
+    """Payments by charge, in the order they were seen; `refresh` overwrites what the session has read before."""
     query = select(Payment).where(Payment.charge_id.in_(list(charge_ids))).order_by(Payment.seen_at, Payment.id)
     found: dict[str, list[Payment]] = defaultdict(list)
-    for payment in await session.scalars(query):
+    for payment in await session.scalars(query, execution_options={"populate_existing": refresh}):
         found[payment.charge_id or ""].append(payment)
     return found
 

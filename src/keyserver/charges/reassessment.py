@@ -1,7 +1,7 @@
 """Bringing a charge's row to what states.py says of it, and telling its receiver when that changed something."""
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -12,14 +12,13 @@ from keyserver.charges.queries import payments_of
 from keyserver.charges.states import (
     COUNTED,
     ChargeStatus,
-    Outcome,
     PaymentFact,
     Terms,
     assess,
     event_type,
 )
 from keyserver.kit.clock import iso_z
-from keyserver.kit.money import nanos_to_cents_down, units_to_nanos_down
+from keyserver.kit.money import MAX_NANOS, MAX_UNITS, nanos_to_cents_down, units_to_nanos_down
 from keyserver.webhooks.outbox import enqueue
 
 
@@ -40,32 +39,44 @@ async def reassess(session: AsyncSession, charges: Sequence[Charge], *, now: dat
     """Writes what became of these locked charges, one webhook for each that changed."""
     if not charges:
         return
-    payments = await payments_of(session, [charge.id for charge in charges])
+    # As they are now that the charges are locked, not as this session may have read them before it waited.
+    payments = await payments_of(session, [charge.id for charge in charges], refresh=True)
     for charge in charges:
         await _reassess_one(session, charge, payments[charge.id], now=now)
     await session.flush()
 
 
 async def _reassess_one(session: AsyncSession, charge: Charge, payments: list[Payment], *, now: datetime) -> None:
-    outcome = assess(terms_of(charge), [_fact(payment) for payment in payments], now=now)
-    received_nanos = sum(_worth(charge, payment) for payment in payments if payment.status in COUNTED)
-    before = charge.status
-    changed = _told(charge) != _told_of(outcome)
+    outcome = assess(terms_of(charge), [_fact(payment) for payment in payments], now=_not_before(charge, now))
+    before, told_before = (charge.status, charge.additional_status), _told(charge)
     charge.status, charge.additional_status = outcome.status, outcome.additional_status
-    charge.received_units, charge.confirmed_units = outcome.received_units, outcome.confirmed_units
+    charge.received_units = min(outcome.received_units, MAX_UNITS)
+    charge.confirmed_units = min(outcome.confirmed_units, MAX_UNITS)
     charge.confirmations = outcome.confirmations
-    charge.received_nanos = received_nanos
+    received_nanos = sum(_worth(charge, payment) for payment in payments if payment.status in COUNTED)
+    charge.received_nanos = min(received_nanos, MAX_NANOS)
     charge.deadline_at = outcome.deadline_at
     if outcome.status is not ChargeStatus.SETTLED:
         charge.credited_at = None
     elif charge.credited_at is None:
         charge.credited_at = now
-    if not changed:
+    if _told(charge) == told_before:
         return
     charge.sequence += 1
     if charge.callback_url is not None:
-        kind = event_type(outcome.status, outcome.additional_status, before=before)
+        kind = event_type(outcome.status, outcome.additional_status, before=before[0], additional_before=before[1])
         await _tell(session, charge, charge.callback_url, payments, kind=kind, now=now)
+
+
+def _not_before(charge: Charge, now: datetime) -> datetime:
+    """`now`, but never before what was decided already: whoever waited for the lock has an older time in hand."""
+    match charge.status:
+        case ChargeStatus.EXPIRED:
+            return max(now, charge.expires_at)
+        case ChargeStatus.INVALID:
+            return max(now, terms_of(charge).monitored_until + timedelta(microseconds=1))
+        case _:
+            return now
 
 
 def _fact(payment: Payment) -> PaymentFact:
@@ -93,17 +104,8 @@ def _told(charge: Charge) -> tuple[object, ...]:
         charge.additional_status,
         charge.received_units,
         charge.confirmed_units,
+        charge.received_nanos,
         charge.confirmations,
-    )
-
-
-def _told_of(outcome: Outcome) -> tuple[object, ...]:
-    return (
-        outcome.status,
-        outcome.additional_status,
-        outcome.received_units,
-        outcome.confirmed_units,
-        outcome.confirmations,
     )
 
 

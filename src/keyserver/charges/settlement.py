@@ -9,12 +9,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ARRAY, Text, any_, literal, select
+from sqlalchemy import ARRAY, Text, any_, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from keyserver.addresses.models import Address
 from keyserver.chains.models import Blockchain, PaymentMethod
-from keyserver.charges.crediting import Market, credit, reverse
+from keyserver.charges.crediting import Market, credit, post_entries, reverse
 from keyserver.charges.models import Charge, Payment
 from keyserver.charges.reassessment import lock_charges, reassess
 from keyserver.charges.states import PaymentStatus
@@ -61,18 +61,20 @@ async def see(
     arrivals: Sequence[Arrival],
     *,
     waiting: Collection[str],
+    asked_at: datetime,
     now: datetime,
 ) -> None:
     """What waits in the mempool: `arrivals` of it, and the hashes of every transaction `waiting` there.
 
     A payment that was seen there and is neither there nor in a block was replaced or dropped: it stops counting.
+    Not so one that another follower saw only after this one had asked the node, at `asked_at`.
     """
     touched = await _record(session, blockchain, arrivals, block=None, now=now)
     blockless = [PaymentStatus.SEEN, PaymentStatus.REPLACED, PaymentStatus.ORPHANED]
     query = select(Payment).where(Payment.blockchain_id == blockchain.id, Payment.status.in_(blockless))
     for payment in await session.scalars(query):
         status = PaymentStatus.SEEN if payment.tx_hash in waiting else _absent(payment.status)
-        if status is not payment.status:
+        if status is not payment.status and payment.seen_at <= asked_at:
             payment.status = status
             touched.add(payment.charge_id)
     await session.flush()
@@ -85,12 +87,13 @@ async def orphan(session: AsyncSession, blockchain: Blockchain, *, above_height:
     charges = await lock_charges(session, await session.scalars(select(Payment.charge_id).where(*gone)))
     query = select(Payment).where(*gone).order_by(Payment.id).with_for_update()
     affected = list(await session.scalars(query, execution_options={"populate_existing": True}))
+    reversals = []
     for payment in affected:
-        await reverse(session, payment, blockchain, now=now)
+        reversals.append(await reverse(session, payment, blockchain, now=now))
         payment.status = PaymentStatus.ORPHANED
-        payment.block_height = payment.block_hash = payment.confirmed_at = None
+        payment.block_height = payment.block_hash = payment.confirmed_at = payment.reason = None
         payment.confirmations = 0
-    await session.flush()
+    await post_entries(session, reversals)
     await reassess(session, charges, now=now)
     return len(affected)
 
@@ -123,7 +126,24 @@ async def _record(
             continue
         touched.add(await _store(session, blockchain, arrival, address, method, block=block, now=now))
     await session.flush()
+    if block is not None:
+        here = {arrival.tx_hash for arrival in arrivals if arrival.match_key in ours}
+        await _give_up_moved(session, blockchain, here)
     return touched
+
+
+async def _give_up_moved(session: AsyncSession, blockchain: Blockchain, tx_hashes: set[str]) -> None:
+    """A transaction that took effect in another block left there what it has: an output it no longer has is gone.
+
+    A token transfer's log index depends on its block, so the same transfer may come back as another output.
+    """
+    moved = (
+        update(Payment)
+        .where(Payment.blockchain_id == blockchain.id, Payment.status == PaymentStatus.ORPHANED)
+        .where(Payment.tx_hash == any_(literal(sorted(tx_hashes), ARRAY(Text))))
+        .values(status=PaymentStatus.REPLACED)
+    )
+    await session.execute(moved)
 
 
 async def _owners(session: AsyncSession, match_keys: set[str]) -> dict[str, Address]:
@@ -229,9 +249,11 @@ async def _confirm(
         if depth >= payment.confirmations_required:
             payment.status = PaymentStatus.CONFIRMED
             payment.confirmed_at = min(now, block.mined_at)
-    await session.flush()
-    by_id: Mapping[str, Charge] = {charge.id: charge for charge in charges}
-    for payment in confirming:
-        if payment.status is PaymentStatus.CONFIRMED:
-            await credit(session, payment, by_id.get(payment.charge_id or ""), blockchain, market=market, now=now)
+    by_id: Mapping[str | None, Charge] = {charge.id: charge for charge in charges}
+    credits_ = [
+        await credit(session, payment, by_id.get(payment.charge_id), blockchain, market=market, now=now)
+        for payment in confirming
+        if payment.status is PaymentStatus.CONFIRMED
+    ]
+    await post_entries(session, credits_)
     await reassess(session, charges, now=now)

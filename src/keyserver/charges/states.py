@@ -12,7 +12,7 @@ however often, the same facts give the same outcome.
     Expired ◀──replaced───┘──┘ ◀────────replaced────────────┘
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -106,61 +106,95 @@ def is_timely(terms: Terms, *, seen_at: datetime, confirmed_at: datetime) -> boo
 
 
 def assess(terms: Terms, payments: Sequence[PaymentFact], *, now: datetime) -> Outcome:
+    """The outcome at `now`. It is the same for the same facts, in whatever order they are given."""
     counted = [payment for payment in payments if payment.status in COUNTED]
-    received = sum(payment.amount_units for payment in counted)
-    confirmed = sum(payment.amount_units for payment in counted if payment.status is PaymentStatus.CONFIRMED)
-    timely = sum(
-        payment.amount_units
-        for payment in counted
-        if is_timely(terms, seen_at=payment.seen_at, confirmed_at=payment.confirmed_at or now)
-    )
-    seen_in_time = sum(payment.amount_units for payment in counted if payment.seen_at < terms.expires_at)
-    status = _status(terms, received=received, confirmed=confirmed, seen_in_time=seen_in_time, now=now)
+    status, additional_status = _judge(terms, payments, now=now)
     return Outcome(
         status=status,
-        additional_status=_additional_status(
-            terms, received=received, timely=timely, reversed_=any(payment.reversed for payment in payments)
-        ),
-        received_units=received,
-        confirmed_units=confirmed,
-        confirmations=min((min(payment.confirmations, terms.confirmations_required) for payment in counted), default=0),
-        deadline_at=_deadline(terms, settled=status is ChargeStatus.SETTLED, received=received, now=now),
+        additional_status=additional_status,
+        received_units=_sum(counted),
+        confirmed_units=_sum(payment for payment in counted if payment.status is PaymentStatus.CONFIRMED),
+        confirmations=_confirmations(terms, counted),
+        deadline_at=_deadline(terms, payments, now=now),
     )
 
 
-def _status(terms: Terms, *, received: int, confirmed: int, seen_in_time: int, now: datetime) -> ChargeStatus:
-    if confirmed >= terms.expected_units:
+def _judge(terms: Terms, payments: Sequence[PaymentFact], *, now: datetime) -> tuple[ChargeStatus, AdditionalStatus]:
+    counted = [payment for payment in payments if payment.status in COUNTED]
+    status = _status(terms, counted, now=now)
+    if any(_is_missing(payment, settled=status is ChargeStatus.SETTLED) for payment in payments):
+        return status, AdditionalStatus.REORGED
+    return status, _additional_status(terms, counted, now=now)
+
+
+def _status(terms: Terms, counted: Sequence[PaymentFact], *, now: datetime) -> ChargeStatus:
+    if _sum(payment for payment in counted if payment.status is PaymentStatus.CONFIRMED) >= terms.expected_units:
         return ChargeStatus.SETTLED
-    if received >= terms.expected_units:
-        reached_in_time = seen_in_time >= terms.expected_units
-        return ChargeStatus.INVALID if reached_in_time and now > terms.monitored_until else ChargeStatus.PROCESSING
+    if _sum(counted) >= terms.expected_units:
+        seen_in_time = _sum(payment for payment in counted if payment.seen_at < terms.expires_at)
+        overdue = seen_in_time >= terms.expected_units and now > terms.monitored_until
+        return ChargeStatus.INVALID if overdue else ChargeStatus.PROCESSING
     return ChargeStatus.NEW if now < terms.expires_at else ChargeStatus.EXPIRED
 
 
-def _additional_status(terms: Terms, *, received: int, timely: int, reversed_: bool) -> AdditionalStatus:
-    if reversed_:
-        return AdditionalStatus.REORGED
+def _is_missing(payment: PaymentFact, *, settled: bool) -> bool:
+    """Whether a credit that was taken back still leaves a hole: what replaced it may have filled it."""
+    return payment.reversed and not (settled and payment.status is PaymentStatus.REPLACED)
+
+
+def _additional_status(terms: Terms, counted: Sequence[PaymentFact], *, now: datetime) -> AdditionalStatus:
+    received = _sum(counted)
     if 0 < received < terms.expected_units:
         return AdditionalStatus.PAID_PARTIAL
+    timely = _sum(
+        payment
+        for payment in counted
+        if is_timely(terms, seen_at=payment.seen_at, confirmed_at=payment.confirmed_at or now)
+    )
     if received >= terms.expected_units > timely:
         return AdditionalStatus.PAID_LATE
     return AdditionalStatus.PAID_OVER if received > terms.expected_units else AdditionalStatus.NONE
 
 
-def _deadline(terms: Terms, *, settled: bool, received: int, now: datetime) -> datetime | None:
-    if settled:
-        return None
-    if now < terms.expires_at:
-        return terms.expires_at
-    if received >= terms.expected_units and now <= terms.monitored_until:
-        return terms.monitored_until + timedelta(microseconds=1)
+def _sum(payments: Iterable[PaymentFact]) -> int:
+    return sum(payment.amount_units for payment in payments)
+
+
+def _confirmations(terms: Terms, counted: Sequence[PaymentFact]) -> int:
+    """How deep the expected amount is buried: what comes on top of it later does not dig it up again."""
+    deepest_first = sorted(counted, key=lambda payment: payment.confirmations, reverse=True)
+    buried = confirmations = 0
+    for payment in deepest_first:
+        if buried >= terms.expected_units:
+            break
+        buried += payment.amount_units
+        confirmations = payment.confirmations
+    return min(confirmations, terms.confirmations_required)
+
+
+def _deadline(terms: Terms, payments: Sequence[PaymentFact], *, now: datetime) -> datetime | None:
+    """Time is compared with two instants only: with no new facts, nothing changes between them."""
+    present = _judge(terms, payments, now=now)
+    for instant in (terms.expires_at, terms.monitored_until + timedelta(microseconds=1)):
+        if instant > now and _judge(terms, payments, now=instant) != present:
+            return instant
     return None
 
 
-def event_type(status: ChargeStatus, additional_status: AdditionalStatus, *, before: ChargeStatus) -> str:
-    """The webhook's `type` for a change that ended in this state."""
-    if additional_status is AdditionalStatus.REORGED and status is not before:
+def event_type(
+    status: ChargeStatus,
+    additional_status: AdditionalStatus,
+    *,
+    before: ChargeStatus,
+    additional_before: AdditionalStatus,
+) -> str:
+    """The webhook's `type` for a change from one state to another.
+
+    `charge.reorged` when a credit was just taken back, else `charge.<status>` when the status changed. A charge that
+    is merely open again is `charge.updated`, for nobody should take it for a new one.
+    """
+    if additional_status is AdditionalStatus.REORGED and additional_before is not AdditionalStatus.REORGED:
         return "charge.reorged"
-    if status is before:
+    if status is before or status is ChargeStatus.NEW:
         return "charge.updated"
     return f"charge.{status.lower()}"

@@ -1,10 +1,11 @@
 """The simulated chain: an adapter of the same port as the real ones, over tables a user can write to by `/demo/*`."""
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
 
-from sqlalchemy import Select, func, select, update
+from sqlalchemy import ColumnElement, Select, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -43,11 +44,37 @@ async def pay(session: AsyncSession, blockchain_id: str, *, asset: str, address:
 
 async def mine(session: AsyncSession, blockchain_id: str, *, blocks: int, now: datetime) -> int:
     """Blocks on top of the tip, the first with everything that waits; returns the new height."""
+    added = await _extend(session, blockchain_id, await _locked_tip(session, blockchain_id), blocks=blocks, now=now)
+    waiting = (DemoTransfer.blockchain_id == blockchain_id, DemoTransfer.block_hash.is_(None))
+    await session.execute(update(DemoTransfer).where(*waiting).values(block_hash=added[0].block_hash))
+    return added[-1].height
+
+
+async def reorganise(session: AsyncSession, blockchain_id: str, *, depth: int, now: datetime) -> int:
+    """Replaces the newest `depth` blocks by one more than that, all empty; what they held waits again."""
     tip = await _locked_tip(session, blockchain_id)
-    height, parent = tip.height, tip.block_hash
-    first: str | None = None
-    for _ in range(blocks):
-        height += 1
+    common_height = max(0, tip.height - depth)
+    orphaned = (
+        update(DemoBlock)
+        .where(DemoBlock.blockchain_id == blockchain_id, DemoBlock.canonical, DemoBlock.height > common_height)
+        .values(canonical=False)
+        .returning(DemoBlock.block_hash)
+    )
+    gone = list(await session.scalars(orphaned))
+    held = (DemoTransfer.blockchain_id == blockchain_id, DemoTransfer.block_hash.in_(gone))
+    await session.execute(update(DemoTransfer).where(*held).values(block_hash=None))
+    common = await _locked_tip(session, blockchain_id)
+    added = await _extend(session, blockchain_id, common, blocks=tip.height - common_height + 1, now=now)
+    return added[-1].height
+
+
+async def _extend(
+    session: AsyncSession, blockchain_id: str, tip: DemoBlock, *, blocks: int, now: datetime
+) -> list[DemoBlock]:
+    """New empty blocks on top of this one."""
+    added = []
+    parent = tip.block_hash
+    for height in range(tip.height + 1, tip.height + blocks + 1):
         block = DemoBlock(
             blockchain_id=blockchain_id,
             height=height,
@@ -56,32 +83,11 @@ async def mine(session: AsyncSession, blockchain_id: str, *, blocks: int, now: d
             mined_at=now,
             canonical=True,
         )
-        session.add(block)
+        added.append(block)
         parent = block.block_hash
-        first = first or parent
+    session.add_all(added)
     await session.flush()
-    waiting = (DemoTransfer.blockchain_id == blockchain_id, DemoTransfer.block_hash.is_(None))
-    await session.execute(update(DemoTransfer).where(*waiting).values(block_hash=first))
-    return height
-
-
-async def reorganise(session: AsyncSession, blockchain_id: str, *, depth: int, now: datetime) -> int:
-    """Replaces the newest `depth` blocks by one more than that, all empty; what they held waits again."""
-    tip = await _locked_tip(session, blockchain_id)
-    depth = min(depth, tip.height)
-    orphaned = (
-        update(DemoBlock)
-        .where(DemoBlock.blockchain_id == blockchain_id, DemoBlock.canonical, DemoBlock.height > tip.height - depth)
-        .values(canonical=False)
-        .returning(DemoBlock.block_hash)
-    )
-    gone = list(await session.scalars(orphaned))
-    held = (DemoTransfer.blockchain_id == blockchain_id, DemoTransfer.block_hash.in_(gone))
-    transfers = list(await session.scalars(select(DemoTransfer).where(*held)))
-    height = await mine(session, blockchain_id, blocks=depth + 1, now=now)
-    for transfer in transfers:
-        transfer.block_hash = None
-    return height
+    return added
 
 
 async def _locked_tip(session: AsyncSession, blockchain_id: str) -> DemoBlock:
@@ -119,34 +125,47 @@ class SimulatedChain:
         return (await self._block_at(height)).mined_at
 
     async def block(self, height: int, *, contracts: frozenset[str]) -> Block:
-        block = await self._block_at(height)
-        async with self._database.transaction() as session:
-            query = select(DemoTransfer).where(
-                DemoTransfer.blockchain_id == self._blockchain_id, DemoTransfer.block_hash == block.block_hash
-            )
-            transfers = _transfers(list(await session.scalars(query)), contracts)
+        async with self._snapshot() as session:
+            block = await self._block_in(session, height)
+            held = DemoTransfer.block_hash == block.block_hash
+            rows = await session.scalars(self._held_transfers(held))
+            transfers = _transfers(list(rows), contracts)
         return Block(height, block.block_hash, block.parent_hash, block.mined_at, transfers)
 
     async def mempool(self, *, known: frozenset[str]) -> Mempool | None:
-        async with self._database.transaction() as session:
-            query = select(DemoTransfer).where(
-                DemoTransfer.blockchain_id == self._blockchain_id, DemoTransfer.block_hash.is_(None)
-            )
-            waiting = list(await session.scalars(query))
+        async with self._snapshot() as session:
+            waiting = list(await session.scalars(self._held_transfers(DemoTransfer.block_hash.is_(None))))
             tip = _canonical(self._blockchain_id).order_by(DemoBlock.height.desc()).limit(1)
             tip_hash = (await session.scalars(tip)).one().block_hash
         fresh = [transfer for transfer in waiting if transfer.tx_hash not in known]
         return Mempool(tip_hash, frozenset(each.tx_hash for each in waiting), _transfers(fresh, None))
 
+    def _held_transfers(self, where: ColumnElement[bool]) -> Select[DemoTransfer]:
+        return (
+            select(DemoTransfer)
+            .where(DemoTransfer.blockchain_id == self._blockchain_id, where)
+            .order_by(DemoTransfer.id)
+        )
+
     async def close(self) -> None:
         return
 
     async def _block_at(self, height: int) -> DemoBlock:
-        async with self._database.transaction() as session:
-            block = await session.scalar(_canonical(self._blockchain_id).where(DemoBlock.height == height))
+        async with self._snapshot() as session:
+            return await self._block_in(session, height)
+
+    async def _block_in(self, session: AsyncSession, height: int) -> DemoBlock:
+        block = await session.scalar(_canonical(self._blockchain_id).where(DemoBlock.height == height))
         if block is None:
             raise BlockNotFound(f"there is no block {height}")
         return block
+
+    @asynccontextmanager
+    async def _snapshot(self) -> AsyncIterator[AsyncSession]:
+        """All that is read is of one instant: the chain may be reorganised between two statements."""
+        async with self._database.transaction() as session:
+            await session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+            yield session
 
 
 def _transfers(rows: Sequence[DemoTransfer], contracts: frozenset[str] | None) -> list[Transfer]:

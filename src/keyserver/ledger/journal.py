@@ -80,11 +80,69 @@ POST = """
 async def post(connection: Connection, entry: Entry, *, pick: random.Random = random.Random()) -> str:  # noqa: B008, S311
     """Posts the entry, in the transaction the connection is in (or as one statement of its own); returns its id.
 
-    Raises asyncpg's UniqueViolationError when `(source, reference_id)` is posted already, and, at commit,
-    CheckViolationError when the lines do not balance.
+    Raises asyncpg's UniqueViolationError when `(source, reference_id)` is posted already or when two lines are of one
+    tenant's account, and, at commit, CheckViolationError when the lines do not balance.
     """
+    return await _post(connection, entry, _stripes(entry, pick))
+
+
+async def post_all(
+    connection: Connection,
+    entries: Sequence[Entry],
+    *,
+    pick: random.Random = random.Random(),  # noqa: B008, S311
+) -> list[str]:
+    """Posts several entries in the caller's transaction; returns their ids. Raises what `post` raises.
+
+    Their balances are locked together first, in the order every posting locks in: one after the other, the second
+    entry could wait for a balance while the first one's is waited for.
+    """
+    stripes = [_stripes(entry, pick) for entry in entries]
+    if len(entries) > 1:
+        moved = {
+            (line.account.code, stripe)
+            for entry, chosen in zip(entries, stripes, strict=True)
+            for line, stripe in zip(entry.lines, chosen, strict=True)
+        }
+        accounts = {line.account.code: line.account for entry in entries for line in entry.lines}
+        await _lock(connection, moved, list(accounts.values()))
+    return [await _post(connection, entry, chosen) for entry, chosen in zip(entries, stripes, strict=True)]
+
+
+def _stripes(entry: Entry, pick: random.Random) -> list[int]:
+    return [pick.randrange(line.account.stripes) for line in entry.lines]
+
+
+_LOCK = """
+    WITH opened AS (
+        INSERT INTO accounts (code, name, type, tenant_id)
+        SELECT * FROM unnest($3::text[], $4::text[], $5::text[], $6::text[]) AS t (code, name, type, owner)
+         WHERE NOT EXISTS (SELECT FROM accounts WHERE accounts.code = t.code) ORDER BY code
+        ON CONFLICT DO NOTHING
+    ), locked AS (
+        INSERT INTO account_balances AS b (account_code, stripe)
+        SELECT * FROM unnest($1::text[], $2::smallint[]) AS t (code, stripe) ORDER BY code, stripe
+        ON CONFLICT (account_code, stripe) DO UPDATE SET version = b.version
+        RETURNING 1
+    )
+    SELECT count(*) FROM locked
+"""
+
+
+async def _lock(connection: Connection, moved: set[tuple[str, int]], accounts: Sequence[AccountSpec]) -> None:
+    await connection.fetchval(
+        _LOCK,
+        [code for code, _ in moved],
+        [stripe for _, stripe in moved],
+        [account.code for account in accounts],
+        [account.name for account in accounts],
+        [account.type for account in accounts],
+        [account.tenant_id for account in accounts],
+    )
+
+
+async def _post(connection: Connection, entry: Entry, stripes: Sequence[int]) -> str:
     entry_id = new_id("je")
-    stripes = [pick.randrange(line.account.stripes) for line in entry.lines]
     await connection.execute(
         POST,
         entry_id,

@@ -6,39 +6,49 @@ fork: what we applied above the last common block is un-confirmed, then the new 
 is tried again, for as long as it takes, and never stepped over.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 
 import structlog
-from sqlalchemy import delete, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from keyserver.chains.catalog import Family
 from keyserver.chains.models import NATIVE, Blockchain, PaymentMethod
 from keyserver.charges import settlement
 from keyserver.charges.crediting import Market
 from keyserver.kit import metrics
 from keyserver.kit.clock import Clock
 from keyserver.kit.db import Database
+from keyserver.watching import cursor as cursors
+from keyserver.watching.cursor import LostRace
 from keyserver.watching.models import ScannedBlock, Scanner
-from keyserver.watching.ports import Block, BlockNotFound, BlockRef, ChainSource, Mempool, Transfer, WrongNode
+from keyserver.watching.ports import (
+    Block,
+    BlockNotFound,
+    BlockRef,
+    ChainSource,
+    Mempool,
+    SourceError,
+    Transfer,
+    WrongNode,
+)
 from keyserver.watching.reports import report
+from keyserver.watching.start import start_block
 
-#: Blocks remembered for finding a fork. A deeper reorganisation stops the scanner and calls an operator.
-REMEMBERED = 2_000
-#: How far a block's time may lie before the true time: a chain's own rule for UTXO chains, seconds elsewhere.
-_CLOCK_SLACK = {Family.UTXO: timedelta(hours=2)}
+#: While catching up, so many blocks are fetched side by side and applied in one transaction, fewer when they are full:
+#: memory is bounded by the transfers they hold together.
+MOST_AHEAD = 16
+TRANSFERS_AHEAD = 8_000
 _log = structlog.get_logger("keyserver.scanner")
-
-
-class LostRace(Exception):
-    """Somebody else changed what this step stood on, most likely another follower; nothing of ours was written."""
 
 
 class ForkTooDeep(Exception):
     """The node's branch has nothing in common with the blocks we remember."""
+
+
+class BranchUnsettled(SourceError):
+    """The node names a tip, but does not give the next block on the way there: it changes its branch, or lags."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,24 +79,39 @@ class Follower:
         self._clock = clock
         self._told = told
         self._identified = False
+        self._ahead = 1
         self._looked_at: frozenset[str] = frozenset()
 
     async def step(self, *, most: int = 100) -> Progress:
-        """Applies up to `most` blocks, and looks at the mempool once there are none left."""
-        blockchain, cursor = await self._begin()
+        """Applies up to `most` blocks, and looks at the mempool once there are none left.
+
+        Raises LostRace, SourceError, ForkTooDeep, or what the database raises; the step can be tried again.
+        """
+        try:
+            return await self._step(most)
+        except LostRace:
+            raise
+        except Exception:
+            self._identified = False  # what answers next may be another node behind the same URL
+            self._ahead = 1  # whatever is wrong with a block holds up none before it
+            raise
+
+    async def _step(self, most: int) -> Progress:
+        blockchain, begun = await self._begin()
         tip = await self._source.tip()
         await self._note_tip(tip)
-        cursor = await self._follow_fork(blockchain, cursor, tip)
+        cursor = await self._follow_fork(blockchain, begun, tip)
         contracts = await self._contracts()
-        for _ in range(most):
-            if cursor.height >= tip.height:
-                await self._look_at_mempool(blockchain, cursor)
-                break
-            block = await self._fetch(cursor, contracts)
-            if block is None:
+        last = min(tip.height, cursor.height + most)
+        while cursor.height < last:
+            blocks = await self._fetch(cursor, min(self._ahead, last - cursor.height), contracts)
+            if not blocks and cursor == begun:
+                raise BranchUnsettled(f"the node's tip is {tip.height}, but it gives no block after {cursor.height}")
+            if not blocks:
                 break  # the branch changed under us: the next step sees where it went
-            await self._apply(blockchain, cursor, block, contracts)
-            cursor = block.ref
+            cursor = await self._apply(blockchain, cursor, blocks, contracts)
+        if cursor.height >= tip.height:
+            await self._look_at_mempool(blockchain, cursor)
         return Progress(cursor.height, max(0, tip.height - cursor.height))
 
     # --- start --------------------------------------------------------------------------------------------------
@@ -103,51 +128,22 @@ class Follower:
         return blockchain, await self._start(blockchain)
 
     async def _identify(self, blockchain: Blockchain) -> None:
+        """Pins who answers at first contact; WrongNode when it is somebody else from then on."""
         node = await self._source.identify()
         async with self._database.transaction() as session:
             await report(session, blockchain.id, capabilities=node.capabilities)
-            pinned = await session.scalar(
-                update(Blockchain)
-                .where(Blockchain.id == blockchain.id, Blockchain.node_identity.is_(None))
-                .values(node_identity=node.identity)
-                .returning(Blockchain.node_identity)
-            )
-        known = pinned or blockchain.node_identity
-        if known is not None and known != node.identity:
+            unpinned = update(Blockchain).where(Blockchain.id == blockchain.id, Blockchain.node_identity.is_(None))
+            await session.execute(unpinned.values(node_identity=node.identity))
+            known = await session.scalar(select(Blockchain.node_identity).where(Blockchain.id == blockchain.id))
+        if known != node.identity:
             raise WrongNode(f"the node is on chain {node.identity}, but {blockchain.id} was followed on {known} so far")
 
     async def _start(self, blockchain: Blockchain) -> BlockRef:
-        """The block before the first that can hold a payment: nothing is paid before its address was handed out."""
-        if blockchain.start_height is not None:
-            height = max(0, blockchain.start_height - 1)
-        else:
-            slack = _CLOCK_SLACK.get(Family(blockchain.family), timedelta(minutes=1))
-            height = await self._last_before(blockchain.created_at - slack)
-        start = BlockRef(height, await self._source.block_hash(height))
+        start = await start_block(self._source, blockchain)
         async with self._database.transaction() as session:
-            values = {
-                "blockchain_id": blockchain.id,
-                "height": start.height,
-                "block_hash": start.hash,
-                "moved_at": self._clock(),
-            }
-            created = insert(Scanner).values(values).on_conflict_do_nothing().returning(Scanner.blockchain_id)
-            if await session.scalar(created) is None:
-                raise LostRace
-            await _remember(session, blockchain.id, [start])
+            await cursors.create_cursor(session, blockchain.id, start, now=self._clock())
         _log.info("scanner_started", chain=blockchain.chain, network=blockchain.network, height=start.height)
         return start
-
-    async def _last_before(self, instant: datetime) -> int:
-        """Height of the last block mined before `instant`, by bisection; 0 when even the first is younger."""
-        low, high = 0, (await self._source.tip()).height
-        while low < high:
-            middle = (low + high + 1) // 2
-            if await self._source.mined_at(middle) < instant:
-                low = middle
-            else:
-                high = middle - 1
-        return low
 
     # --- forks --------------------------------------------------------------------------------------------------
 
@@ -164,9 +160,14 @@ class Follower:
         ours = await self._hash_at(blockchain, height, cursor)
         if ours is None or ours == theirs:  # None: a node so far behind that we have forgotten that block
             return cursor
+        await self._identify(blockchain)  # nothing is taken back on the word of another chain's node
         common = await self._common(blockchain, below=height)
-        await self._roll_back(blockchain, cursor, common)
-        return common
+        if common is not None:
+            await self._roll_back(blockchain, cursor, common, above=common.height)
+            return common
+        start = await start_block(self._source, blockchain)
+        await self._roll_back(blockchain, cursor, start, above=-1)
+        return start
 
     async def _hash_at(self, blockchain: Blockchain, height: int, cursor: BlockRef) -> str | None:
         if height == cursor.height:
@@ -175,28 +176,25 @@ class Follower:
             block = await session.get(ScannedBlock, (blockchain.id, height))
             return None if block is None else block.block_hash
 
-    async def _common(self, blockchain: Blockchain, *, below: int) -> BlockRef:
+    async def _common(self, blockchain: Blockchain, *, below: int) -> BlockRef | None:
+        """The newest block below this height that the node's branch has too; None when it lacks even our first."""
         async with self._database.transaction() as session:
-            query = (
-                select(ScannedBlock.height, ScannedBlock.block_hash)
-                .where(ScannedBlock.blockchain_id == blockchain.id, ScannedBlock.height < below)
-                .order_by(ScannedBlock.height.desc())
-            )
-            remembered = [BlockRef(height, block_hash) for height, block_hash in await session.execute(query)]
-        for block in remembered:
-            if await self._source.block_hash(block.height) == block.hash:
+            remembered = await cursors.remembered(session, blockchain.id, below=below)
+        for height, block in zip(range(below - 1, -1, -1), remembered, strict=False):
+            if block.height != height:
+                raise ForkTooDeep(f"the node's branch forks off below height {height + 1}, the last we remember")
+            if await self._source.block_hash(height) == block.hash:
                 return block
-        raise ForkTooDeep(f"the node's branch forks off below height {remembered[-1].height if remembered else below}")
+        return None
 
-    async def _roll_back(self, blockchain: Blockchain, cursor: BlockRef, common: BlockRef) -> None:
+    async def _roll_back(self, blockchain: Blockchain, cursor: BlockRef, to: BlockRef, *, above: int) -> None:
         now = self._clock()
         async with self._database.transaction() as session:
-            await _move_cursor(session, blockchain.id, cursor, common, now=now)
-            forgotten = delete(ScannedBlock).where(
-                ScannedBlock.blockchain_id == blockchain.id, ScannedBlock.height > common.height
-            )
-            await session.execute(forgotten)
-            payments = await settlement.orphan(session, blockchain, above_height=common.height, now=now)
+            await cursors.move_cursor(session, blockchain.id, cursor, to, now=now)
+            await cursors.forget(session, blockchain.id, above=above)
+            if above < to.height:
+                await cursors.remember(session, blockchain.id, [to])
+            payments = await settlement.orphan(session, blockchain, above_height=above, now=now)
         self._looked_at = frozenset()
         self._told()
         metrics.REORGS.labels(blockchain.chain, blockchain.network).inc()
@@ -205,57 +203,76 @@ class Follower:
             chain=blockchain.chain,
             network=blockchain.network,
             from_height=cursor.height,
-            to_height=common.height,
+            to_height=to.height,
             payments=payments,
         )
 
     # --- blocks -------------------------------------------------------------------------------------------------
 
-    async def _fetch(self, cursor: BlockRef, contracts: frozenset[str]) -> Block | None:
-        """The next block, when it is on top of ours; None when the branch has just changed."""
-        try:
-            block = await self._source.block(cursor.height + 1, contracts=contracts)
-        except BlockNotFound:
-            return None
-        return block if block.parent_hash == cursor.hash else None
+    async def _fetch(self, cursor: BlockRef, count: int, contracts: frozenset[str]) -> list[Block]:
+        """The next blocks, each on top of the one before; none when the branch has just changed."""
+        heights = range(cursor.height + 1, cursor.height + count + 1)
+        asked = (self._source.block(height, contracts=contracts) for height in heights)
+        fitting: list[Block] = []
+        for answer in await asyncio.gather(*asked, return_exceptions=True):
+            if isinstance(answer, BaseException):
+                if not fitting and not isinstance(answer, BlockNotFound):
+                    raise answer
+                break
+            if answer.parent_hash != (fitting[-1].hash if fitting else cursor.hash):
+                break
+            fitting.append(answer)
+        return fitting
 
     async def _contracts(self) -> frozenset[str]:
         async with self._database.transaction() as session:
             return await _registered_contracts(session, self._blockchain_id)
 
-    async def _apply(self, blockchain: Blockchain, cursor: BlockRef, block: Block, contracts: frozenset[str]) -> None:
+    async def _apply(
+        self, blockchain: Blockchain, cursor: BlockRef, blocks: Sequence[Block], contracts: frozenset[str]
+    ) -> BlockRef:
         now = self._clock()
         async with self._database.transaction() as session:
-            await _move_cursor(session, blockchain.id, cursor, block.ref, now=now)
+            await cursors.move_cursor(session, blockchain.id, cursor, blocks[-1].ref, now=now)
             if await _registered_contracts(session, blockchain.id) != contracts:
                 raise LostRace("a token was registered while the block was fetched: fetch it again")
-            await _remember(session, blockchain.id, [block.ref])
-            await settlement.include(
-                session,
-                blockchain,
-                _arrivals(block.transfers),
-                settlement.Inclusion(block.height, block.hash, block.mined_at),
-                market=self._market,
-                now=now,
-            )
+            await cursors.remember(session, blockchain.id, [block.ref for block in blocks])
+            for block in blocks:
+                await settlement.include(
+                    session,
+                    blockchain,
+                    _arrivals(block.transfers),
+                    settlement.Inclusion(block.height, block.hash, block.mined_at),
+                    market=self._market,
+                    now=now,
+                )
         self._told()
-        metrics.BLOCKS_APPLIED.labels(blockchain.chain, blockchain.network).inc()
+        metrics.BLOCKS_APPLIED.labels(blockchain.chain, blockchain.network).inc(len(blocks))
+        fullest = max(len(block.transfers) for block in blocks)
+        self._ahead = max(1, min(MOST_AHEAD, 2 * self._ahead, TRANSFERS_AHEAD // (fullest + 1)))
+        return blocks[-1].ref
 
     async def _look_at_mempool(self, blockchain: Blockchain, cursor: BlockRef) -> None:
+        asked_at = self._clock()
         mempool = await self._source.mempool(known=self._looked_at)
         if mempool is None or mempool.tip_hash != cursor.hash:
             return  # what waits is only told from what was mined while the tip is the block we are at
-        if await self._mempool_matters(mempool):
+        if self._matters(mempool):
             now = self._clock()
             async with self._database.transaction() as session:
-                await _move_cursor(session, blockchain.id, cursor, cursor, now=None)
+                await cursors.move_cursor(session, blockchain.id, cursor, cursor, now=None)
                 await settlement.see(
-                    session, blockchain, _arrivals(mempool.transfers), waiting=mempool.tx_hashes, now=now
+                    session,
+                    blockchain,
+                    _arrivals(mempool.transfers),
+                    waiting=mempool.tx_hashes,
+                    asked_at=asked_at,
+                    now=now,
                 )
             self._told()
         self._looked_at = mempool.tx_hashes
 
-    async def _mempool_matters(self, mempool: Mempool) -> bool:
+    def _matters(self, mempool: Mempool) -> bool:
         return bool(mempool.transfers) or mempool.tx_hashes != self._looked_at
 
     async def _note_tip(self, tip: BlockRef) -> None:
@@ -275,34 +292,3 @@ async def _registered_contracts(session: AsyncSession, blockchain_id: str) -> fr
         PaymentMethod.blockchain_id == blockchain_id, PaymentMethod.asset != NATIVE
     )
     return frozenset(await session.scalars(query))
-
-
-async def _move_cursor(
-    session: AsyncSession, blockchain_id: str, before: BlockRef, after: BlockRef, *, now: datetime | None
-) -> None:
-    """The first statement of every transaction that applies something: other followers wait for it, then lose."""
-    values: dict[str, object] = {"height": after.height, "block_hash": after.hash}
-    if now is not None:
-        values["moved_at"] = now
-    moved = (
-        update(Scanner)
-        .where(
-            Scanner.blockchain_id == blockchain_id,
-            Scanner.height == before.height,
-            Scanner.block_hash == before.hash,
-        )
-        .values(values)
-        .returning(Scanner.height)
-    )
-    if await session.scalar(moved) is None:
-        raise LostRace
-
-
-async def _remember(session: AsyncSession, blockchain_id: str, blocks: Sequence[BlockRef]) -> None:
-    for block in blocks:
-        values = {"blockchain_id": blockchain_id, "height": block.height, "block_hash": block.hash}
-        await session.execute(insert(ScannedBlock).values(values))
-        old = delete(ScannedBlock).where(
-            ScannedBlock.blockchain_id == blockchain_id, ScannedBlock.height <= block.height - REMEMBERED
-        )
-        await session.execute(old)

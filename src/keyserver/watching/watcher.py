@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import structlog
 from sqlalchemy import select
@@ -13,17 +14,35 @@ from keyserver.kit.clock import Clock
 from keyserver.kit.db import Database
 from keyserver.kit.secrets import MasterKey, NotDecryptable
 from keyserver.kit.supervise import Backoff, pause
+from keyserver.watching.cursor import LostRace
 from keyserver.watching.ports import ChainSource, NodeUnavailable, SourceError
 from keyserver.watching.reports import report
-from keyserver.watching.scanner import Follower, LostRace
+from keyserver.watching.scanner import Follower
 from keyserver.watching.targets import Target, target_of
 
 #: How many failures in a row make an alarm.
 ALARM_AFTER = 5
+#: A node that asks for a longer pause, in seconds, is asked again all the same: payments wait.
+LONGEST_WISH = 600.0
+#: Blocks between two looks at whether to end, and two lines of progress in the log.
+STEP = 100
 _log = structlog.get_logger("keyserver.watcher")
 
 
 SourceFactory = Callable[[Target], ChainSource]
+
+
+@dataclass(frozen=True, slots=True)
+class _Following:
+    task: asyncio.Task[None]
+    end: asyncio.Event
+
+    async def finish(self, grace: float) -> None:
+        """Lets the step under way end; one that takes too long is broken off, and its transaction with it."""
+        self.end.set()
+        await asyncio.wait([self.task], timeout=grace)
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
 
 
 class Watcher:
@@ -40,6 +59,7 @@ class Watcher:
         poll_seconds: float,
         told: Callable[[], None],
         backoff: Backoff = Backoff(first=0.5, most=30.0),  # noqa: B008 - frozen
+        grace: float = 5.0,
     ) -> None:
         self._database = database
         self._make_source = make_source
@@ -49,10 +69,12 @@ class Watcher:
         self._poll_seconds = poll_seconds
         self._told = told
         self._backoff = backoff
+        self._grace = grace
 
     async def run(self, stop: asyncio.Event) -> None:
         """Follows everything there is to follow until `stop`; a new or changed target is picked up within a second."""
-        running: dict[Target, tuple[asyncio.Task[None], asyncio.Event]] = {}
+        running: dict[Target, _Following] = {}
+        ending: set[asyncio.Task[None]] = set()
         try:
             while not stop.is_set():
                 try:
@@ -60,21 +82,21 @@ class Watcher:
                 except Exception as error:  # noqa: BLE001 - the database may be away; followers see to themselves
                     _log.warning("targets_unknown", error=f"{type(error).__name__}: {error}"[:500])
                 else:
-                    await self._adjust(running, targets)
+                    self._adjust(running, ending, targets)
                 await pause(1.0, stop=stop)
         finally:
-            await self._adjust(running, set())
+            self._adjust(running, ending, set())
+            await asyncio.gather(*ending, return_exceptions=True)
 
-    async def _adjust(
-        self, running: dict[Target, tuple[asyncio.Task[None], asyncio.Event]], targets: set[Target]
-    ) -> None:
-        gone = [running.pop(target) for target in set(running) - targets]
-        for _, end in gone:
-            end.set()
-        await asyncio.gather(*(task for task, _ in gone), return_exceptions=True)
+    def _adjust(self, running: dict[Target, _Following], ending: set[asyncio.Task[None]], targets: set[Target]) -> None:
+        """The old follower of a changed target may still finish its step beside the new one: they race safely."""
+        for target in set(running) - targets:
+            task = asyncio.create_task(running.pop(target).finish(self._grace))
+            ending.add(task)
+            task.add_done_callback(ending.discard)
         for target in targets - set(running):
             end = asyncio.Event()
-            running[target] = (asyncio.create_task(self._follow(target, end), name=f"follow {target.chain}"), end)
+            running[target] = _Following(asyncio.create_task(self._follow(target, end)), end)
 
     async def _targets(self) -> set[Target]:
         """Disabled payment methods count: what they asked for is still watched. The newest method's node serves."""
@@ -82,13 +104,16 @@ class Watcher:
             select(Blockchain, PaymentMethod)
             .join(PaymentMethod, PaymentMethod.blockchain_id == Blockchain.id)
             .where(PaymentMethod.rpc_url_encrypted.is_not(None))
-            .order_by(Blockchain.id, PaymentMethod.enabled.desc(), PaymentMethod.created_at.desc())
-            .distinct(Blockchain.id)
+            .order_by(PaymentMethod.enabled.desc(), PaymentMethod.created_at.desc(), PaymentMethod.id)
         )
         async with self._database.transaction() as session:
             rows = (await session.execute(query)).all()
         targets = set()
+        served = set()
         for blockchain, method in rows:
+            if blockchain.id in served:
+                continue
+            served.add(blockchain.id)
             try:
                 targets.add(target_of(blockchain, method, self._master))
             except NotDecryptable as error:
@@ -98,32 +123,39 @@ class Watcher:
         return targets
 
     async def _follow(self, target: Target, end: asyncio.Event) -> None:
-        source = self._make_source(target)
-        follower = Follower(
-            self._database, target.blockchain_id, source, market=self._market, clock=self._clock, told=self._told
-        )
-        poll = target.poll_seconds or self._poll_seconds
-        failures = 0
+        source: ChainSource | None = None
+        follower: Follower | None = None
+        failures: int | None = None  # not known yet: an alarm of before may still stand
         try:
             while not end.is_set():
                 try:
-                    progress = await follower.step()
-                    failures = await self._recovered(target, failures)
+                    if follower is None or source is None:
+                        source = self._make_source(target)
+                        follower = self._follower(target, source)
+                    progress = await follower.step(most=STEP)
+                    failures = self._recovered(target, failures)
                     if progress.behind:
                         _log.info("catching_up", **_names(target), height=progress.height, behind=progress.behind)
-                    delay = 0.0 if progress.behind else poll
+                    delay = 0.0 if progress.behind else target.poll_seconds or self._poll_seconds
                 except LostRace:
                     delay = 0.05
                 except Exception as error:  # noqa: BLE001 - a block is never stepped over, whatever is wrong with it
-                    failures += 1
+                    failures = (failures or 0) + 1
                     delay = await self._failed(target, error, failures)
                 await pause(delay, stop=end)
         finally:
-            await source.close()
+            if source is not None:
+                await source.close()
 
-    async def _recovered(self, target: Target, failures: int) -> int:
-        if failures:
+    def _follower(self, target: Target, source: ChainSource) -> Follower:
+        return Follower(
+            self._database, target.blockchain_id, source, market=self._market, clock=self._clock, told=self._told
+        )
+
+    def _recovered(self, target: Target, failures: int | None) -> int:
+        if failures != 0:
             metrics.BLOCK_STUCK.labels(target.chain, target.network).set(0)
+        if failures:
             _log.info("scanner_recovered", **_names(target), failures=failures)
         return 0
 
@@ -138,7 +170,7 @@ class Watcher:
         except Exception as second:  # noqa: BLE001 - the database may be what failed
             _log.warning("error_not_noted", **_names(target), error=type(second).__name__)
         wished = error.retry_after if isinstance(error, NodeUnavailable) else None
-        return max(wished or 0.0, self._backoff.delay(failures))
+        return max(min(wished or 0.0, LONGEST_WISH), self._backoff.delay(failures))
 
     async def _note_error(self, blockchain_id: str, sentence: str) -> None:
         async with self._database.transaction() as session:

@@ -1,0 +1,67 @@
+"""Payments that confirmed while there was no price for them: credited once there is one."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from sqlalchemy import select
+
+from keyserver.chains.models import Blockchain, PaymentMethod
+from keyserver.chains.registry import STABLECOIN
+from keyserver.charges.crediting import NO_PRICE, Market, credit, post_entries
+from keyserver.charges.models import Payment
+from keyserver.charges.reassessment import lock_charges, reassess
+from keyserver.charges.states import PaymentStatus
+from keyserver.kit.db import Database
+from keyserver.pricing.errors import PriceUnavailable
+
+_WAITING = (
+    Payment.status == PaymentStatus.CONFIRMED,
+    Payment.credited_nanos.is_(None),
+    Payment.reason == NO_PRICE,
+)
+
+
+async def credit_waiting(database: Database, *, market: Market, now: Callable[[], datetime], limit: int = 100) -> int:
+    """Credits payments whose token has a price by now, each in a transaction of its own; returns how many.
+
+    At most `limit` payments of each payment method: those of a token that never gets a price hold up no others.
+    """
+    credited = 0
+    for method in await _methods_waiting(database):
+        if not await _has_price(database, method, market=market, now=now()):
+            continue
+        query = select(Payment.id).where(*_WAITING, Payment.payment_method_id == method.id)
+        async with database.transaction() as session:
+            waiting = list(await session.scalars(query.order_by(Payment.id).limit(limit)))
+        for payment_id in waiting:
+            credited += await _credit_one(database, payment_id, market=market, now=now())
+    return credited
+
+
+async def _methods_waiting(database: Database) -> list[PaymentMethod]:
+    waiting = select(Payment.payment_method_id).where(*_WAITING)
+    async with database.transaction() as session:
+        return list(await session.scalars(select(PaymentMethod).where(PaymentMethod.id.in_(waiting))))
+
+
+async def _has_price(database: Database, method: PaymentMethod, *, market: Market, now: datetime) -> bool:
+    try:
+        async with database.transaction() as session:
+            await market.price_in(session, method.token, stablecoin=method.type == STABLECOIN, now=now)
+    except PriceUnavailable:
+        return False
+    return True
+
+
+async def _credit_one(database: Database, payment_id: str, *, market: Market, now: datetime) -> bool:
+    async with database.transaction() as session:
+        charge_id = await session.scalar(select(Payment.charge_id).where(Payment.id == payment_id))
+        charges = await lock_charges(session, {charge_id})
+        payment = await session.get_one(Payment, payment_id, with_for_update=True, populate_existing=True)
+        if payment.status is not PaymentStatus.CONFIRMED or payment.credited_nanos is not None:
+            return False
+        blockchain = await session.get_one(Blockchain, payment.blockchain_id)
+        entry = await credit(session, payment, next(iter(charges), None), blockchain, market=market, now=now)
+        await post_entries(session, [entry])
+        await reassess(session, charges, now=now)
+        return payment.credited_nanos is not None
