@@ -34,6 +34,8 @@ class CamelView(BaseModel):
 
 Instant = Annotated[datetime, PlainSerializer(iso_z, return_type=str, when_used="json")]
 Identifier = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[\x21-\x7e]+$")]
+#: A caller's own object: its names are kept with their white space, which `Body` strips from its members.
+JsonObject = dict[Annotated[str, StringConstraints(strip_whitespace=False)], Any]
 ShortText = Annotated[str, StringConstraints(min_length=1, max_length=512)]
 
 
