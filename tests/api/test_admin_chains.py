@@ -179,8 +179,13 @@ async def test_a_script_type_or_network_that_contradicts_the_chain_is_400(api: h
     mainnet = litecoin(network="mainnet", coin_type=2, xpub=zpub)
     await refused(api, {**mainnet, "address_type": "p2pkh"}, 400, "invalid_xpub", "/xpub")
     await refused(api, {**mainnet, "xpub": public_key("m/84'/2'/0'", form="vpub")}, 400, "invalid_xpub", "/xpub")
-    await refused(api, {**mainnet, "chain": "bitcoin", "coin_type": 0, "xpub": public_key("m/84'/0'/0'", form="Ltub")},
-                  400, "invalid_xpub", "/xpub")
+    await refused(
+        api,
+        {**mainnet, "chain": "bitcoin", "coin_type": 0, "xpub": public_key("m/84'/0'/0'", form="Ltub")},
+        400,
+        "invalid_xpub",
+        "/xpub",
+    )
     assert (await post(api, mainnet)).status_code == 201
 
 
@@ -223,8 +228,18 @@ async def test_members_of_the_wrong_kind_are_400_and_named(api: httpx.AsyncClien
             document = problem(await post(api, litecoin(**{member: value})), 400, "bad_request")
             pointers = {error["pointer"] for error in document["errors"]}
             assert all(each.startswith(f"/{member}") for each in pointers), (member, value, pointers)
-    for required in ("id", "coin_type", "account_index", "network", "type", "token", "chain", "decimals", "xpub",
-                     "rpc_url"):
+    for required in (
+        "id",
+        "coin_type",
+        "account_index",
+        "network",
+        "type",
+        "token",
+        "chain",
+        "decimals",
+        "xpub",
+        "rpc_url",
+    ):
         body = litecoin()
         del body[required]
         assert problem(await post(api, body), 400)["errors"][0]["pointer"] == f"/{required}"

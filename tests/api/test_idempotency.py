@@ -36,9 +36,7 @@ async def shop(api: httpx.AsyncClient) -> httpx.AsyncClient:
     return api
 
 
-async def test_the_same_request_again_gets_the_first_answer_again(
-    shop: httpx.AsyncClient, database: Database
-) -> None:
+async def test_the_same_request_again_gets_the_first_answer_again(shop: httpx.AsyncClient, database: Database) -> None:
     first = await pay(shop)
     assert first.status_code == 201
     for _ in range(3):

@@ -101,7 +101,11 @@ async def test_a_running_server_logs_nothing_of_what_it_was_sent(database_url: s
             answer = await api.post("/admin/chains", json=litecoin(xpub=secret), headers=AS_ADMIN)
             problem(answer, 400, "private_key_refused")
             await api.get(f"/charges/{base64.urlsafe_b64encode(secret.encode()).decode()}", headers=AS_ADMIN)
-            await api.get("/charges", params={"xpub": secret}, headers={"authorization": f"Bearer {secret.strip()[:100]}".replace("\n", " ")})
+            await api.get(
+                "/charges",
+                params={"xpub": secret},
+                headers={"authorization": f"Bearer {secret.strip()[:100]}".replace("\n", " ")},
+            )
         await register(api, litecoin(rpc_url=f"http://user:{node_password}@127.0.0.1:1/"))
         key = (await api.post("/admin/tenants/platform/keys", headers=AS_ADMIN)).json()["key"]
         assert (await api.get("/charges", headers={"authorization": f"Bearer {key}"})).status_code == 200

@@ -56,9 +56,7 @@ async def a_thousand_addresses_at_once_have_the_indexes_0_to_999(urls: list[str]
 async def one_key_sent_to_both_at_once_has_one_effect(urls: list[str]) -> None:
     async with httpx.AsyncClient(trust_env=False, headers={**AS_PLATFORM, "idempotency-key": "once"}) as client:
         body = {"chain": "LTC", "amountUsd": 5}
-        answers = await asyncio.gather(
-            *(client.post(f"{urls[number % 2]}/charges", json=body) for number in range(20))
-        )
+        answers = await asyncio.gather(*(client.post(f"{urls[number % 2]}/charges", json=body) for number in range(20)))
         statuses = Counter(answer.status_code for answer in answers)
         assert statuses.keys() <= {201, 409}
         made = {answer.json()["chargeId"] for answer in answers if answer.status_code == 201}
