@@ -21,6 +21,7 @@ from keyserver.access.errors import IdempotencyKeyReused, TwinInProgress
 from keyserver.access.models import IdempotentAnswer
 from keyserver.kit.db import Connection, driver_connection
 from keyserver.kit.deps import clock_of, database_of
+from keyserver.kit.http import json_of
 from keyserver.kit.problems import BadRequest
 from keyserver.kit.secrets import MasterKey
 
@@ -40,6 +41,24 @@ def idempotency_key(request: Request) -> str | None:
     return key
 
 
+def tenant_scope(tenant_id: str) -> str:
+    """Whose keys a tenant's are. No id has a space in it, so that a tenant called `admin` is not the operator."""
+    return f"tenant {tenant_id}"
+
+
+async def kept_answer(request: Request, *, scope: str) -> Response | None:
+    """The first answer to this `Idempotency-Key`, if there is one.
+
+    For routes that look at anything but the request before they call `answer_once`: what was promised once is
+    answered again, although the price is gone or the payment method is disabled meanwhile.
+    """
+    key = idempotency_key(request)
+    if key is None:
+        return None
+    async with database_of(request).transaction() as session:
+        return await _replay(request, session, scope=scope, key=key, wanted=await _digest(request))
+
+
 async def answer_once(request: Request, work: Work, *, scope: str) -> Response:
     """Runs `work` in one transaction and answers with what it gives; with an `Idempotency-Key` at most once.
 
@@ -49,27 +68,23 @@ async def answer_once(request: Request, work: Work, *, scope: str) -> Response:
     if key is None:
         async with database_of(request).transaction() as session:
             status, document = await work(session)
-        return json_response(status, orjson.dumps(document))
-    master = cast(MasterKey, request.app.state.master_key)
+        return json_response(status, _json_bytes(document))
     wanted = await _digest(request)
     async with database_of(request).transaction() as session:
         lock = func.pg_try_advisory_xact_lock(func.hashtextextended(f"{scope}\x1f{key}", 0))
         if not await session.scalar(select(lock)):
             raise TwinInProgress
-        kept = await session.get(IdempotentAnswer, (scope, key))
-        if kept is not None:
-            if kept.request_digest != wanted:
-                raise IdempotencyKeyReused
-            return json_response(kept.status, master.decrypt(kept.body_encrypted), replayed=True)
+        if (kept := await _replay(request, session, scope=scope, key=key, wanted=wanted)) is not None:
+            return kept
         status, document = await work(session)
-        body = orjson.dumps(document)
+        body = _json_bytes(document)
         session.add(
             IdempotentAnswer(
                 scope=scope,
                 key=key,
                 request_digest=wanted,
                 status=status,
-                body_encrypted=master.encrypt(body),
+                body_encrypted=_master_key(request).encrypt(body),
                 created_at=clock_of(request)(),
             )
         )
@@ -81,7 +96,7 @@ async def answer_hot(request: Request, work: HotWork, *, scope: str) -> Response
     if idempotency_key(request) is None:
         async with database_of(request).connection() as connection:
             status, document = await work(connection)
-        return json_response(status, orjson.dumps(document))
+        return json_response(status, _json_bytes(document))
 
     async def in_session(session: AsyncSession) -> tuple[int, Any]:
         return await work(await driver_connection(session))
@@ -94,10 +109,29 @@ def json_response(status: int, body: bytes, *, replayed: bool = False) -> Respon
     return Response(body, status_code=status, media_type="application/json", headers=headers)
 
 
+async def _replay(request: Request, session: AsyncSession, *, scope: str, key: str, wanted: bytes) -> Response | None:
+    kept = await session.get(IdempotentAnswer, (scope, key))
+    if kept is None:
+        return None
+    if kept.request_digest != wanted:
+        raise IdempotencyKeyReused
+    return json_response(kept.status, _master_key(request).decrypt(kept.body_encrypted), replayed=True)
+
+
+def _master_key(request: Request) -> MasterKey:
+    return cast(MasterKey, request.app.state.master_key)
+
+
+def _json_bytes(document: Any) -> bytes:
+    try:
+        return orjson.dumps(document)
+    except TypeError:  # orjson writes no integer of more than 64 bits, and a caller's metadata may hold one
+        return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+
+
 async def _digest(request: Request) -> bytes:
     """SHA-256 of method, path and the JSON's meaning: white space and the order of members make no other request."""
-    document = await request.json() if await request.body() else None
-    canonical = json.dumps(document, sort_keys=True, separators=(",", ":"))
+    canonical = json.dumps(await json_of(request), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(f"{request.method} {request.url.path} {canonical}".encode()).digest()
 
 

@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from keyserver.access import keys, tenants
 from keyserver.access.deps import Admin
-from keyserver.access.idempotency import answer_once
+from keyserver.access.idempotency import answer_once, kept_answer
 from keyserver.access.schemas import CreatedKey, KeyList, KeyView, NewKey, TenantPage, TenantView
 from keyserver.kit.deps import Now, Session, Settled
 from keyserver.kit.http import StrictRoute
@@ -31,7 +31,10 @@ async def get_tenant(session: Session, tenant_id: str) -> TenantView:
 
 
 @router.post("/tenants/{tenant_id}/keys", status_code=201, response_model=CreatedKey)
-async def create_key(request: Request, body: NewKey, tenant_id: str, now: Now) -> Response:
+async def create_key(request: Request, tenant_id: str, now: Now, body: NewKey | None = None) -> Response:
+    if (kept := await kept_answer(request, scope="admin")) is not None:
+        return kept
+    body = body or NewKey()
     if body.expires_at is not None and body.expires_at <= now():
         raise BadRequest.at("/expires_at", "expires_at must be in the future")
 

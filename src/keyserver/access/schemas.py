@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import AwareDatetime, Field
 
 from keyserver.access.models import TenantType
-from keyserver.kit.wire import Body, Identifier, Instant, ShortText, View
+from keyserver.kit.wire import Body, Identifier, Instant, JsonObject, ShortText, View
 
 
 class NewTenant(Body):
@@ -15,7 +15,7 @@ class NewTenant(Body):
     type: TenantType
     owner_id: ShortText | None = None
     billing_email: ShortText | None = None
-    metadata: dict[str, Any] = Field(default_factory=dict)
+    metadata: JsonObject = Field(default_factory=dict)
 
 
 class TenantView(View):

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from keyserver.access.deps import Admin, Authenticated
-from keyserver.access.idempotency import answer_hot, answer_once
+from keyserver.access.idempotency import answer_hot, answer_once, kept_answer, tenant_scope
 from keyserver.addresses.issuing import Rings, issue_address
 from keyserver.addresses.registration import admin_views, path_of, path_status, refuse_private, register
 from keyserver.addresses.schemas import (
@@ -33,6 +33,9 @@ admin_router = APIRouter(prefix="/admin", tags=["admin"], route_class=StrictRout
 @router.post("/address", status_code=201, response_model=AddressView)
 async def create_address(request: Request, caller: Authenticated, body: NewAddress, now: Now) -> Response:
     """A new deposit address. It belongs to the tenant for ever: whatever arrives there is credited to it."""
+    scope = tenant_scope(caller.tenant_id)
+    if (kept := await kept_answer(request, scope=scope)) is not None:
+        return kept
     method = (await cast(Registry, request.app.state.registry).methods()).offered(body.chain)
     rings = cast(Rings, request.app.state.rings)
 
@@ -41,7 +44,7 @@ async def create_address(request: Request, caller: Authenticated, body: NewAddre
         issued = await issue_address(connection, ring, method, tenant_id=caller.tenant_id, now=now())
         return 201, {"address": issued.address, "index": issued.index, "chain": method.chain, "token": method.token}
 
-    return await answer_hot(request, work, scope=caller.tenant_id)
+    return await answer_hot(request, work, scope=scope)
 
 
 @admin_router.get("/next-path", response_model_exclude_none=True)
@@ -65,9 +68,9 @@ async def next_path(session: Session, coin_type: Annotated[int, Query(ge=0, le=2
 
 async def _no_private_material(request: Request) -> None:
     document = await request.json()
-    if isinstance(document, dict):
-        # A node's URL and headers may hold tokens that look like keys; they are encrypted, not derived from.
-        document = {name: value for name, value in document.items() if name not in {"rpc_url", "rpc_headers"}}
+    if isinstance(document, dict) and isinstance(headers := document.get("rpc_headers"), dict):
+        # A node's token may be 64 hexadecimal digits and no key. Beside its header's name it does not look like one.
+        document = {**document, "rpc_headers": [f"{name}: {value}" for name, value in headers.items()]}
     refuse_private(document)
 
 

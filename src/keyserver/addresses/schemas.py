@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from keyserver.chains.schemas import Confirmations, DisplayOrder, NodeHeaders, NodeUrl
-from keyserver.kit.wire import Body, Identifier, Instant, ShortText, View
+from keyserver.kit.wire import Body, Instant, PathName, ShortText, View
 
 Bip32Index = Annotated[int, Field(ge=0, le=2**31 - 1, strict=True)]
 Word = Annotated[str, StringConstraints(min_length=1, max_length=64, to_lower=True, pattern=r"^[A-Za-z0-9._-]+$")]
@@ -25,7 +25,7 @@ class AddressView(View):
 
 
 class NewChain(Body):
-    id: Identifier
+    id: PathName
     coin_type: Bip32Index
     account_index: Bip32Index
     network: Word

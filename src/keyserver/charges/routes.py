@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import AwareDatetime
 
 from keyserver.access.deps import Admin, Authenticated
-from keyserver.access.idempotency import answer_hot
+from keyserver.access.idempotency import answer_hot, kept_answer, tenant_scope
 from keyserver.addresses.issuing import Rings
 from keyserver.chains.registry import Registry
 from keyserver.charges import queries
@@ -41,6 +41,9 @@ admin_router = APIRouter(prefix="/admin", tags=["admin"], route_class=StrictRout
 )
 async def create_charge(request: Request, caller: Authenticated, body: NewCharge, now: Now) -> Response:
     """An amount in dollars, locked to an amount of the asset, and an address of its own to pay it to."""
+    scope = tenant_scope(caller.tenant_id)
+    if (kept := await kept_answer(request, scope=scope)) is not None:
+        return kept
     state = request.app.state
     method = (await cast(Registry, state.registry).methods()).offered(body.chain)
     cents, metadata = check_request(body, egress=state.egress)
@@ -67,7 +70,7 @@ async def create_charge(request: Request, caller: Authenticated, body: NewCharge
         )
         return 201, document
 
-    return await answer_hot(request, work, scope=caller.tenant_id)
+    return await answer_hot(request, work, scope=scope)
 
 
 @router.get("/charges/{charge_id}")

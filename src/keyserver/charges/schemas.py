@@ -8,7 +8,7 @@ from pydantic import Field, StringConstraints
 from keyserver.charges.models import Charge, Payment
 from keyserver.charges.states import AdditionalStatus, ChargeStatus, PaymentStatus
 from keyserver.kit.money import format_nanos, nanos_to_cents_down
-from keyserver.kit.wire import CamelBody, CamelView, DecimalNumber, Instant, View
+from keyserver.kit.wire import CamelBody, CamelView, DecimalNumber, Instant, JsonObject, View
 
 MAX_AMOUNT_CENTS = 1_000_000_000
 MIN_LIFETIME_SECONDS = 60
@@ -19,7 +19,7 @@ class NewCharge(CamelBody):
     chain: Annotated[str, StringConstraints(min_length=1, max_length=128)] = Field(description="A payment method's id")
     amount_usd: DecimalNumber = Field(description="Dollars, rounded half up to cents; positive, at most 10,000,000")
     callback_url: Annotated[str, StringConstraints(max_length=2048)] | None = None
-    metadata: dict[str, Any] | None = Field(None, description="At most 16 KiB of JSON, returned as given")
+    metadata: JsonObject | None = Field(None, description="At most 16 KiB of JSON, returned as given")
     expires_in_seconds: Annotated[int, Field(ge=MIN_LIFETIME_SECONDS, le=MAX_LIFETIME_SECONDS, strict=True)] | None = (
         None
     )

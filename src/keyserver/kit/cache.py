@@ -30,22 +30,30 @@ class Snapshot(Generic[T]):
         self._load = load
         self._lifetime = lifetime
         self._monotonic = monotonic
-        self._lock = asyncio.Lock()
         self._held: tuple[T, float] | None = None
+        self._loading: asyncio.Task[tuple[T, float]] | None = None
 
     async def get(self) -> T:
         arrived = self._monotonic()
         held = self._held
         if held is not None and held[1] > arrived - self._lifetime:
             return held[0]
-        async with self._lock:
-            held = self._held
-            if held is not None and held[1] > arrived - self._lifetime:
-                return held[0]
-            started = self._monotonic()
+        while True:
+            if self._loading is None:
+                self._loading = asyncio.create_task(self._reload())
+            # Shielded: who waits may go away, the others still want the value.
+            value, started = await asyncio.shield(self._loading)
+            if started >= arrived - self._lifetime:
+                return value
+
+    async def _reload(self) -> tuple[T, float]:
+        started = self._monotonic()
+        try:
             value = await self._load()
-            self._held = (value, started)
-            return value
+        finally:
+            self._loading = None
+        self._held = (value, started)
+        return value, started
 
 
 class KeyedCache(Generic[K, T]):

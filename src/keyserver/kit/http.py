@@ -1,8 +1,10 @@
 """HTTP at the edge: request ids, body limits, strict JSON, one log line a request, every error a problem document."""
 
 import json
+import math
 import re
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -13,6 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from keyserver.kit import metrics
@@ -22,6 +25,9 @@ from keyserver.kit.logging import log_request
 from keyserver.kit.problems import MEDIA_TYPE, BadRequest, PayloadTooLarge, Problem, Unavailable
 
 MAX_BODY_BYTES = 1024 * 1024
+#: Deeper than any request of ours, and less than what any encoder that writes the document again can follow.
+MAX_JSON_DEPTH = 64
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _log = structlog.get_logger("keyserver.http")
 
@@ -33,12 +39,21 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text} is more than a number can be")
+    return number
+
+
 def parse_json(body: bytes) -> Any:
     """JSON as RFC 8259 has it and PostgreSQL can keep it: no NaN, no NUL, no lone surrogate. Raises BadRequest."""
+    too_deep = BadRequest.at("", f"The body is nested deeper than {MAX_JSON_DEPTH} levels", code="malformed_json")
     try:
-        document = json.loads(body, parse_constant=_refuse_constant)
+        # Decoded here: json.loads takes UTF-16 and UTF-32 as well, which RFC 8259 does not.
+        document = json.loads(body.decode(), parse_constant=_refuse_constant, parse_float=_finite)
     except RecursionError:
-        raise BadRequest.at("", "The body is nested too deeply", code="malformed_json") from None
+        raise too_deep from None
     except ValueError as error:
         reason = error.msg if isinstance(error, json.JSONDecodeError) else "not valid JSON"
         raise BadRequest.at("", f"The body is not valid JSON: {reason}", code="malformed_json") from None
@@ -46,7 +61,20 @@ def parse_json(body: bytes) -> Any:
         raise BadRequest.at(
             "", "The body has a NUL character or half a surrogate pair in a string", code="malformed_json"
         )
+    if body.count(b"[") + body.count(b"{") > MAX_JSON_DEPTH and _is_deeper(document, MAX_JSON_DEPTH):
+        raise too_deep
     return document
+
+
+def _is_deeper(document: Any, levels: int) -> bool:
+    """Whether arrays and objects stand more than so many levels inside each other; level by level, not by recursion."""
+    level = [document]
+    for _ in range(levels + 1):
+        level = [value for value in level if isinstance(value, dict | list)]
+        if not level:
+            return False
+        level = [inner for value in level for inner in (value.values() if isinstance(value, dict) else value)]
+    return True
 
 
 def _has_unstorable_text(document: Any) -> bool:
@@ -65,22 +93,45 @@ def _has_unstorable_text(document: Any) -> bool:
 
 
 class StrictRequest(Request):
+    """`malformed` is what is wrong with the body, once it has been read."""
+
+    malformed: BadRequest | None = None
+
     async def json(self) -> Any:
         if not hasattr(self, "_json"):
-            self._json = parse_json(await self.body())
+            try:
+                self._json = parse_json(await self.body())
+            except BadRequest as error:
+                # FastAPI reads the body before it asks who is calling. This text, which is no body of ours, stands for
+                # the document until the guards have had their say; then `StrictRoute` raises the problem.
+                self.malformed, self._json = error, "malformed"
         return self._json
 
 
 class StrictRoute(APIRoute):
-    """A route whose JSON is read strictly."""
+    """A route whose JSON is read strictly. Callers who may not call learn that first, whatever they sent."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
 
         async def strict(request: Request) -> Response:
-            return await handle(StrictRequest(request.scope, request.receive))
+            read = StrictRequest(request.scope, request.receive)
+            try:
+                return await handle(read)
+            except RequestValidationError:
+                if read.malformed is not None:
+                    raise read.malformed from None
+                raise
 
         return strict
+
+
+async def json_of(request: Request) -> Any:
+    """The JSON of a request's body, None when it has none; BadRequest when it is malformed."""
+    document = await request.json() if await request.body() else None
+    if isinstance(request, StrictRequest) and request.malformed is not None:
+        raise request.malformed
+    return document
 
 
 # --- the middleware ---------------------------------------------------------------------------------------------
@@ -130,19 +181,19 @@ class RequestContext:
             raise self._too_large()
         if b"transfer-encoding" not in headers:
             return receive
-        messages: list[Message] = []
+        messages: deque[Message] = deque()
         size = 0
         more = True
         while more:
             message = await receive()
-            messages.insert(0, message)
+            messages.append(message)
             more = message.get("more_body", False)
             size += len(message.get("body", b""))
             if size > self.max_body_bytes:
                 raise self._too_large()
 
         async def replay() -> Message:
-            return messages.pop() if messages else await receive()
+            return messages.popleft() if messages else await receive()
 
         return replay
 
@@ -231,11 +282,21 @@ async def _problem_raised(_: Request, error: Exception) -> Response:
     return problem_response(error)
 
 
-async def _http_exception(_: Request, error: Exception) -> Response:
+async def _http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    problem = Problem(str(error.detail), code=_snake(str(error.detail)), headers=dict(error.headers or {}))
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(_methods_here(request))
+    problem = Problem(str(error.detail), code=_snake(str(error.detail)), headers=headers)
     problem.status, problem.title = error.status_code, str(error.detail)
     return problem_response(problem)
+
+
+def _methods_here(request: Request) -> list[str]:
+    """The methods of every route with this path; Starlette names those of the first one alone."""
+    routes = request.app.router.routes
+    scopes = {method: {**request.scope, "method": method} for method in _METHODS}
+    return [method for method, scope in scopes.items() if any(each.matches(scope)[0] is Match.FULL for each in routes)]
 
 
 def _snake(sentence: str) -> str:

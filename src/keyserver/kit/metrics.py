@@ -66,6 +66,8 @@ def render(*, database_gauges: list[Gauges]) -> bytes:
         counters = generate_latest()
     gauges = CollectorRegistry()
     for name, text, samples in database_gauges:
+        if not samples:  # a gauge without labels would say 0 of something that is not there
+            continue
         labels = sorted({label for labelled, _ in samples for label in labelled})
         gauge = Gauge(name, text, labels, registry=gauges)
         for labelled, value in samples:

@@ -33,7 +33,11 @@ class CamelView(BaseModel):
 
 
 Instant = Annotated[datetime, PlainSerializer(iso_z, return_type=str, when_used="json")]
+#: An identifier that is a segment of a path as well, so without a slash.
+PathName = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[\x21-\x2e\x30-\x7e]+$")]
 Identifier = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[\x21-\x7e]+$")]
+#: A caller's own object: its names are kept with their white space, which `Body` strips from its members.
+JsonObject = dict[Annotated[str, StringConstraints(strip_whitespace=False)], Any]
 ShortText = Annotated[str, StringConstraints(min_length=1, max_length=512)]
 
 
