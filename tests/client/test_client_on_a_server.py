@@ -27,6 +27,7 @@ from keyserver.client import (
     Unprocessable,
 )
 
+_SOURCE = Path(__file__).resolve().parents[2] / "src"
 pytestmark = pytest.mark.process
 
 
@@ -156,6 +157,6 @@ async def test_the_client_needs_nothing_of_the_server() -> None:
         "not name.startswith('keyserver.client')], {'fastapi', 'sqlalchemy', 'bip_utils'} & set(sys.modules))"
     )
     command = [sys.executable, "-c", code]
-    env = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2] / "src")}
+    env = os.environ | {"PYTHONPATH": str(_SOURCE)}
     done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=True, env=env)
     assert done.stdout.strip() == "[] set()"
