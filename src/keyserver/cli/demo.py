@@ -96,10 +96,10 @@ Try it in another terminal:
 CHARGE=$(curl -sS {url}/charges {key} {json} -d '{body}' | {find_id}); echo "$CHARGE"
 
 # 2. Pay it, and mine the two blocks that make the payment final.
-curl -sS {url}/demo/pay {json} -d '{pay}'; curl -sS {url}/demo/mine {json} -d '{mine}'; sleep 2
+curl -sS {url}/demo/pay {json} -d '{pay}'; echo; curl -sS {url}/demo/mine {json} -d '{mine}'; echo; sleep 2
 
 # 3. See the charge settled, and the credit.
-curl -sS {url}/charges/"$CHARGE" {key}; curl -sS {url}/ledger/balance {key}
+curl -sS {url}/charges/"$CHARGE" {key}; echo; curl -sS {url}/ledger/balance {key}; echo
 
 To receive on a real chain (the key is read from standard input; `{command} chains add --help`):
 

