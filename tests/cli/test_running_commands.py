@@ -118,6 +118,7 @@ async def test_the_lines_of_the_banner_settle_a_charge_as_they_are(database_url:
     try:
         shown = await demo.banner()
         assert "WORTHLESS" in shown
+        assert re.match(r"\d\d:\d\d:\d\d warning master_key_in_database why=KEYSERVER_SECRET_KEY is not set", shown)
         assert re.search(r"SERVICE_KEY +ks_\S{20,}", shown)
         assert re.search(r"Webhook secret of tenant platform: whsec_\S{40,}", shown)
         lines = [line for line in shown.splitlines() if line.startswith(("CHARGE=", "curl"))]

@@ -1,9 +1,10 @@
 """`keyserver serve`, `work`, `migrate` and `demo`: the commands that are the service."""
 
+import gc
 import os
 import sys
 import tempfile
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -26,7 +27,7 @@ def serve(workers: Workers = None, background: Background = True) -> None:
     with explained():
         from keyserver import server
 
-        sys.exit(server.serve(settings, background=background))
+        _leave(server.serve(settings, background=background))
 
 
 def work() -> None:
@@ -43,7 +44,7 @@ def work() -> None:
     with explained():
         from keyserver import server
 
-        sys.exit(server.work_alone(settings))
+        _leave(server.work_alone(settings))
 
 
 def migrate(
@@ -95,9 +96,15 @@ def demo() -> None:
     with explained():
         from keyserver import server
 
-        sys.exit(server.serve(settings, announce=lambda started: demonstration.announce(settings, started)))
+        _leave(server.serve(settings, announce=lambda started: demonstration.announce(settings, started)))
 
 
 def _share_metrics() -> None:
     """Before anything imports the metrics: the counters of all processes add up."""
     os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", tempfile.mkdtemp(prefix="keyserver-metrics-"))
+
+
+def _leave(code: int) -> NoReturn:
+    """Ends the process without searching everything imported for garbage, which takes longer than all the rest."""
+    gc.freeze()
+    sys.exit(code)
