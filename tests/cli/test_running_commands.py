@@ -1,6 +1,7 @@
 """`serve`, `migrate` and `demo`: they start, or say in one line why not."""
 
 import asyncio
+import os
 import re
 import signal
 import socket
@@ -44,16 +45,19 @@ async def test_a_wrong_setting_is_named_and_its_value_kept_quiet(env: dict[str, 
     assert "hunter2" not in done.stderr
 
 
-async def test_a_port_in_use_is_said_before_the_database_is_looked_for() -> None:
+async def test_a_port_in_use_is_said_before_the_database_is_looked_for_and_leaves_nothing(directory: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        done = await keyserver("serve", PORT=str(port), DATABASE_URL="postgresql://nobody@127.0.0.1:1/none")
+        done = await keyserver(
+            "serve", PORT=str(port), DATABASE_URL="postgresql://nobody@127.0.0.1:1/none", TMPDIR=str(directory)
+        )
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
         f"keyserver: Port {port} on 127.0.0.1 is in use: stop what listens there, or set PORT to another"
     ]
+    assert os.listdir(directory) == []  # noqa: PTH208 - a look, from a coroutine
 
 
 async def test_a_host_that_is_not_here_is_one_line() -> None:

@@ -1,7 +1,9 @@
 """`keyserver serve`, `work`, `migrate` and `demo`: the commands that are the service."""
 
+import atexit
 import gc
 import os
+import shutil
 import sys
 import tempfile
 from typing import Annotated, NoReturn
@@ -100,8 +102,11 @@ def demo() -> None:
 
 
 def _share_metrics() -> None:
-    """Before anything imports the metrics: the counters of all processes add up."""
-    os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", tempfile.mkdtemp(prefix="keyserver-metrics-"))
+    """Before anything imports the metrics: all processes count together, in files that go with this one."""
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        directory = tempfile.mkdtemp(prefix="keyserver-metrics-")
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
+        atexit.register(shutil.rmtree, directory, ignore_errors=True)
 
 
 def _leave(code: int) -> NoReturn:
