@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from tests.cli.commands import environment, keyserver, refusal
 from tests.server import free_port
@@ -105,6 +106,8 @@ class Demo:
             while "To receive" not in (text := self._log.read_text()):
                 assert self.process.poll() is None, text
                 await asyncio.sleep(0.1)
+            async with httpx.AsyncClient(trust_env=False, timeout=60) as api:  # the port is open: this waits for it
+                assert (await api.get(f"http://127.0.0.1:{self.port}/health/live")).status_code == 200
         return text
 
     async def interrupt(self) -> int:
