@@ -94,6 +94,8 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         "PORT",
         "HOST",
         "CRYPTO_SERVICE_URL",
+        "TENANT_ID",
+        "KEYSERVER_URL",
         "CRYPTO_SERVICE_KEY",
     ):
         monkeypatch.delenv(name, raising=False)

@@ -1,12 +1,14 @@
 """`keyserver serve` and `keyserver work`: processes, the port, and an orderly end."""
 
 import asyncio
+import errno
 import os
 import shutil
 import signal
 import socket
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -33,11 +35,29 @@ class _Server(uvicorn.Server):
         return nullcontext()
 
 
-def serve(settings: Settings, *, background: bool = True) -> int:
-    """Migrates, opens the port, then answers requests (and works) until SIGTERM; returns the exit code."""
+class PortUnavailable(RuntimeError):
+    """One sentence: the address cannot be listened on, and what to set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A server that listens, over a migrated database, and has not answered yet."""
+
+    host: str
+    port: int
+    database_url: str
+    master: MasterKey
+
+
+def serve(settings: Settings, *, background: bool = True, announce: Callable[[Started], None] = lambda _: None) -> int:
+    """Migrates, opens the port, then answers requests (and works) until SIGTERM; returns the exit code.
+
+    `announce` is called once the port is open. PortUnavailable before anything else is started.
+    """
+    listener = _bind(settings)
     url, master = _start(settings)
-    listener = _listen(settings)
-    host, port = listener.getsockname()[:2]
+    host, port = _listen(listener)
+    announce(Started(host, port, url, master))
     _log.info("listening", host=host, port=port, workers=settings.workers, background=background)
     api = partial(_api, settings, url, master, listener)
     try:
@@ -72,14 +92,38 @@ def _start(settings: Settings) -> tuple[str, MasterKey]:
     return url, asyncio.run(prepare(settings, url))
 
 
-def _listen(settings: Settings) -> socket.socket:
+def _bind(settings: Settings) -> socket.socket:
+    """Takes the port without opening it, so that a port in use is told at once and not after the migrations."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind((settings.host, settings.port))
-    listener.listen(BACKLOG)
-    listener.set_inheritable(True)
+    try:
+        listener.bind((settings.host, settings.port))
+    except OSError as error:
+        listener.close()
+        raise PortUnavailable(_why_no_port(error, host=settings.host, port=settings.port)) from error
     return listener
+
+
+def _listen(listener: socket.socket) -> tuple[str, int]:
+    """Opens the port; returns host and port as they came out."""
+    host, port = listener.getsockname()[:2]
+    try:
+        listener.listen(BACKLOG)
+    except OSError as error:
+        raise PortUnavailable(_why_no_port(error, host=host, port=port)) from error
+    listener.set_inheritable(True)
+    return host, port
+
+
+def _why_no_port(error: OSError, *, host: str, port: int) -> str:
+    match error.errno:
+        case errno.EADDRINUSE:
+            return f"Port {port} on {host} is in use: stop what listens there, or set PORT to another"
+        case errno.EACCES:
+            return f"Port {port} on {host} needs more rights than this user has: set PORT to one above 1023"
+        case _:
+            return f"HOST {host} is no address of this machine to listen on ({error.strerror})"
 
 
 Work = Callable[[asyncio.Event], Coroutine[Any, Any, None]]

@@ -14,8 +14,8 @@ from functools import partial
 from typing import Any, TypeAlias, cast
 
 import asyncpg
-from sqlalchemy import URL, make_url, text
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy import URL, event, make_url, text
+from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
@@ -121,6 +121,7 @@ class Database:
             pool_use_lifo=True,
             connect_args={} if prepared_statements else {"prepared_statement_cache_size": 0},
         )
+        event.listen(self.engine.sync_engine, "checkout", _refuse_closed)
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
 
     @asynccontextmanager
@@ -162,6 +163,15 @@ class _BareConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg is u
 
     def get_reset_query(self) -> str:
         return ""
+
+
+def _refuse_closed(connection: Any, _record: object, _proxy: object) -> None:
+    """A connection that has died in the pool is replaced before anybody gets it.
+
+    The bare driver's errors pass SQLAlchemy by, so that it would not learn of the death from them.
+    """
+    if connection.driver_connection.is_closed():
+        raise DisconnectionError
 
 
 async def driver_connection(session: AsyncSession) -> Connection:

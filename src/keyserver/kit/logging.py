@@ -1,4 +1,4 @@
-"""Logs: one JSON object a line on stderr; nothing secret in it, whoever logs it.
+"""Logs: one JSON object a line on stderr (plain words in demo mode); nothing secret in it, whoever logs it.
 
 structlog writes; the standard library's loggers (uvicorn, alembic, …) are led through the same chain.
 """
@@ -53,8 +53,17 @@ def log_request(**members: Any) -> None:
         sys.stderr.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE).decode())
 
 
-def configure_logging(level: str = "INFO") -> None:
-    """Every logger of this process writes JSON lines to stderr from here on."""
+def _plain(_: Any, __: str, event: MutableMapping[str, Any]) -> str:
+    """The same for a person at a terminal: time, level, what happened, the rest; a traceback below."""
+    instant, level = str(event.pop("timestamp", ""))[11:19], event.pop("level", "")
+    name, trace = event.pop("event", ""), event.pop("exception", None)
+    rest = " ".join(f"{key}={value}" for key, value in event.items())
+    return f"{instant} {level} {name} {rest}".rstrip() + (f"\n{trace}" if trace else "")
+
+
+def configure_logging(level: str = "INFO", *, plain: bool = False) -> None:
+    """Every logger of this process writes JSON lines (`plain`: lines for people) to stderr from here on."""
+    render: Any = _plain if plain else structlog.processors.JSONRenderer(serializer=_dumps)
     shared: list[Any] = [
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -65,7 +74,7 @@ def configure_logging(level: str = "INFO") -> None:
     global _requests_logged
     _requests_logged = numeric <= logging.INFO
     structlog.configure(
-        processors=[*shared, structlog.processors.JSONRenderer(serializer=_dumps)],
+        processors=[*shared, render],
         wrapper_class=structlog.make_filtering_bound_logger(numeric),
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=True,
@@ -77,7 +86,7 @@ def configure_logging(level: str = "INFO") -> None:
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 _redact_line,
-                structlog.processors.JSONRenderer(serializer=_dumps),
+                render,
             ],
         )
     )

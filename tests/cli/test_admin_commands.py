@@ -1,0 +1,175 @@
+"""The commands on a running service, against a real one, and against what else may answer at its URL."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from aiohttp import web
+from tests.addresses.account_keys import TEST_PHRASE
+from tests.builders import ADMIN_TOKEN, XPUB_COIN_1, XPUB_COIN_60
+from tests.cli.commands import keyserver, refusal
+from tests.server import ServerProcess, free_port, running_server
+
+pytestmark = pytest.mark.process
+
+LITECOIN = ["--id", "LTC", "--chain", "litecoin", "--network", "regtest", "--token", "LTC"]
+NODE = ["--rpc-url", "http://127.0.0.1:1"]
+FIRST_ADDRESS = "rltc1q8gk5z3dy7zv9ywe7synlrk58elz4hrnekpm9d9"
+
+
+@pytest.fixture
+async def server(database_url: str, tmp_path: Path) -> AsyncIterator[ServerProcess]:
+    async with running_server(database_url, tmp_path) as server:
+        yield server
+
+
+def on(server: ServerProcess) -> dict[str, str]:
+    return {"KEYSERVER_URL": server.url, "ADMIN_TOKEN": ADMIN_TOKEN}
+
+
+async def test_a_payment_method_is_added_listed_disabled_and_enabled(server: ServerProcess) -> None:
+    added = await keyserver("chains", "add", *LITECOIN, *NODE, "--xpub", "-", stdin=XPUB_COIN_1, **on(server))
+    assert added.returncode == 0, added.stderr
+    assert "Registered LTC at m/44'/1'/0'" in added.stdout
+    assert FIRST_ADDRESS in added.stdout
+
+    offered = await asyncio.to_thread(httpx.get, f"{server.url}/chains", trust_env=False)
+    assert [method["id"] for method in offered.json()] == ["LTC"]
+    assert (await keyserver("chains", "disable", "LTC", **on(server))).returncode == 0
+    (listed,) = json.loads((await keyserver("chains", "list", "--json", **on(server))).stdout)
+    assert (listed["id"], listed["decimals"], listed["enabled"]) == ("LTC", 8, False)
+    assert (await keyserver("chains", "enable", "LTC", **on(server))).returncode == 0
+    assert " yes" in (await keyserver("chains", "list", **on(server))).stdout
+    assert "404" in refusal(await keyserver("chains", "disable", "NOPE", **on(server)))
+
+    followed = await keyserver("scan", "status", "--json", **on(server))
+    assert [(each["chain"], each["height"]) for each in json.loads(followed.stdout)] == [("litecoin", None)]
+
+
+async def test_a_file_gives_what_options_leave_out(server: ServerProcess, tmp_path: Path) -> None:
+    file = tmp_path / "usdc.json"
+    contract = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"
+    body = {"id": "X", "chain": "base", "token": "USDC", "contract": contract, "decimals": 6, "xpub": XPUB_COIN_60}
+    file.write_text(json.dumps(body))
+    done = await keyserver(
+        "chains", "add", "--file", str(file), "--id", "USDC", *NODE, "--rpc-header", "X-Key: k", "--json", **on(server)
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["path"] == "m/44'/60'/0'"
+    (listed,) = json.loads((await keyserver("chains", "list", "--json", **on(server))).stdout)
+    assert (listed["id"], listed["type"], listed["network"], listed["decimals"]) == ("USDC", "erc20", "mainnet", 6)
+
+
+async def test_a_wallet_that_shows_another_address_registers_nothing(server: ServerProcess) -> None:
+    add = ["chains", "add", *LITECOIN, *NODE, "--xpub", XPUB_COIN_1, "--expected-address"]
+    assert FIRST_ADDRESS in refusal(await keyserver(*add, "rltc1qsomethingelse", **on(server)))
+    assert "no payment methods yet" in (await keyserver("chains", "list", **on(server))).stdout
+    assert (await keyserver(*add, FIRST_ADDRESS, **on(server))).returncode == 0
+
+
+async def test_a_tenants_secret_and_keys_are_shown_once_and_work(server: ServerProcess) -> None:
+    made = await keyserver("tenants", "create", "Acme", "--id", "acme", **on(server))
+    assert made.returncode == 0, made.stderr
+    assert sum(line.startswith("whsec_") for line in made.stdout.splitlines()) == 1
+    listed = await keyserver("tenants", "list", "--json", **on(server))
+    assert "acme" in [tenant["id"] for tenant in json.loads(listed.stdout)]
+    assert "whsec_" not in listed.stdout
+
+    created = await keyserver("keys", "create", "acme", "--expires", "90d", "--json", **on(server))
+    key: dict[str, Any] = json.loads(created.stdout)
+    assert await _accepted(server, key["key"])
+    shown = await keyserver("keys", "list", "acme", **on(server))
+    assert key["id"] in shown.stdout
+    assert key["key"] not in shown.stdout
+    assert (await keyserver("keys", "revoke", key["id"], **on(server))).returncode == 0
+    assert not await _accepted(server, key["key"])
+
+    rotated = await keyserver("tenants", "rotate-webhook-secret", "acme", **on(server))
+    assert rotated.stdout.splitlines()[-1].startswith("whsec_")
+    assert rotated.stdout.splitlines()[-1] not in made.stdout
+    assert "404" in refusal(await keyserver("keys", "list", "nobody", **on(server)))
+    assert "exists already" in refusal(await keyserver("tenants", "create", "Acme", "--id", "acme", **on(server)))
+
+
+async def _accepted(server: ServerProcess, key: str) -> bool:
+    headers = {"authorization": f"Bearer {key}"}
+    async with httpx.AsyncClient(trust_env=False) as api:
+        return (await api.get(f"{server.url}/ledger/balance", headers=headers)).status_code == 200
+
+
+async def test_refusals_of_the_service_say_what_to_mend(
+    server: ServerProcess, database_url: str, tmp_path: Path
+) -> None:
+    wrong = await keyserver("chains", "list", **(on(server) | {"ADMIN_TOKEN": "wrong-token"}))
+    assert "ADMIN_TOKEN (401)" in refusal(wrong)
+    malformed = await keyserver(
+        "chains", "add", *LITECOIN, "--rpc-url", "nowhere", "--confirmations", "0", "--xpub", XPUB_COIN_1, **on(server)
+    )
+    line = refusal(malformed)
+    assert "rpc_url: " in line
+    assert "confirmations: " in line
+    async with running_server(database_url, tmp_path, ADMIN_TOKEN="") as closed:
+        assert "without ADMIN_TOKEN" in refusal(await keyserver("chains", "list", **on(closed)))
+
+
+@pytest.mark.parametrize(
+    ("env", "told"),
+    [
+        ({}, "ADMIN_TOKEN is not set"),
+        ({"ADMIN_TOKEN": "x", "KEYSERVER_URL": "keyserver"}, "KEYSERVER_URL"),
+        ({"ADMIN_TOKEN": "x", "KEYSERVER_URL": "http://127.0.0.1:x"}, "KEYSERVER_URL"),
+        ({"ADMIN_TOKEN": "x", "KEYSERVER_URL": "http://127.0.0.1:1"}, "Nothing answers at http://127.0.0.1:1"),
+    ],
+)
+async def test_what_is_missing_around_the_command_is_one_line(env: dict[str, str], told: str) -> None:
+    assert told in refusal(await keyserver("scan", "status", **env))
+
+
+async def test_another_program_at_the_url_is_named_as_that() -> None:
+    async def page(_: web.Request) -> web.Response:
+        return web.Response(text="<html>a proxy's page</html>")
+
+    app = web.Application()
+    app.router.add_get("/admin/scanners", page)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    port = free_port()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    url = f"http://127.0.0.1:{port}"
+    try:
+        told = refusal(await keyserver("scan", "status", ADMIN_TOKEN="x", KEYSERVER_URL=url))
+        assert "not as a key server does" in told
+        told = refusal(await keyserver("tenants", "list", ADMIN_TOKEN="x", KEYSERVER_URL=url))
+        assert "answers 404" in told
+    finally:
+        await runner.cleanup()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--chain", "bitcoin"], "--id is missing"),
+        (["--id", "X", "--chain", "moon", "--token", "X", "--xpub", XPUB_COIN_1, *NODE], "type evm"),
+        (
+            ["--id", "X", "--chain", "base", "--token", "X", "--xpub", XPUB_COIN_60, *NODE, "--contract", "0x"],
+            "--decim",
+        ),
+        ([*LITECOIN, *NODE, "--xpub", XPUB_COIN_1, "--rpc-header", "nonsense"], "'Name: value'"),
+        ([*LITECOIN, *NODE, "--xpub", TEST_PHRASE], "Private key material"),
+        (["--file", "nowhere.json"], "No such file"),
+    ],
+)
+async def test_what_cannot_be_registered_is_said_before_anything_is_sent(arguments: list[str], told: str) -> None:
+    """No token and no service: the answer is there before either is needed."""
+    done = await keyserver("chains", "add", *arguments)
+    assert told in refusal(done)
+    assert "abandon" not in done.stderr
+
+
+@pytest.mark.parametrize("expires", ["soon", "2027-01-31T00:00:00", "0d"])
+async def test_an_expiry_in_no_known_form_is_refused(expires: str) -> None:
+    assert "--expires must" in refusal(await keyserver("keys", "create", "acme", "--expires", expires, ADMIN_TOKEN="x"))
