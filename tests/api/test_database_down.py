@@ -121,7 +121,7 @@ async def test_a_server_waits_for_a_database_that_starts_after_it(database_url: 
     server = ServerProcess(proxy.url, tmp_path)
 
     async def start_late() -> None:
-        while not server.log.exists() or "waiting_for_database" not in server.log.read_text():
+        while not server.log.exists() or "waiting_for_database" not in server.log.read_text():  # noqa: ASYNC110 - another process has no event
             await asyncio.sleep(0.05)
         await proxy.mend()
 

@@ -33,8 +33,7 @@ async def pooled_url(database_url: str) -> AsyncIterator[str]:
     port = free_port()
     host = str(target.host or target.query["host"])
     credentials = f"user={target.username or 'postgres'}" + (f" password={target.password}" if target.password else "")
-    directory = Path(tempfile.mkdtemp(prefix="keyserver-pgbouncer-"))
-    directory.chmod(0o755)  # it refuses to run as root, and reads this as somebody else
+    directory = _readable_directory()
     configuration = directory / "pgbouncer.ini"
     configuration.write_text(
         f"""
@@ -63,11 +62,18 @@ server_round_robin = 1
         shutil.rmtree(directory, ignore_errors=True)
 
 
+def _readable_directory() -> Path:
+    """PgBouncer refuses to run as root, and reads its configuration as somebody else."""
+    directory = Path(tempfile.mkdtemp(prefix="keyserver-pgbouncer-"))
+    directory.chmod(0o755)
+    return directory
+
+
 def _as_owner_of(host: str) -> list[str]:
-    """PgBouncer refuses to run as root; a socket's directory may be open to its owner alone."""
+    """A socket's directory may be open to its owner alone."""
     if os.geteuid() != 0:
         return []
-    owner = os.stat(host).st_uid if host.startswith("/") else 0
+    owner = Path(host).stat().st_uid if host.startswith("/") else 0
     return ["setpriv", f"--reuid={owner or 65534}", "--clear-groups"]
 
 
