@@ -16,6 +16,7 @@ peg-in (send to an `mweb` address first), and `generateblock` no longer works fr
 import asyncio
 import atexit
 import contextlib
+import os
 import secrets
 import shutil
 import signal
@@ -138,6 +139,8 @@ class LitecoinNode:
     def pause(self) -> None:
         """The process stays and holds its connections, but answers nothing until `resume`."""
         self._signal(signal.SIGSTOP)
+        assert self._process is not None
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOWAIT)  # until its last thread has stopped
 
     def resume(self) -> None:
         self._signal(signal.SIGCONT)
