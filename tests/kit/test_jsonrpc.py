@@ -5,6 +5,7 @@ import base64
 import gzip
 import json
 import socket
+import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
@@ -163,6 +164,7 @@ async def test_a_server_that_refuses_batches_as_a_whole_is_heard(connect: Connec
         '[{"id": 0, "result": 1}, {"id": 0, "result": 2}]',
         '[{"id": 0, "result": 1}, {"id": 7, "result": 2}]',
         '[{"id": 0, "result": 1}, {"id": 1}]',
+        '[{"id": 0, "result": 1}, {"id": 1, "result": 2}, {"id": 1, "result": 3}]',
         '[{"id": 0, "result": 1}, {"id": 1, "result": 2}, {"id": 2, "result": 3}]',
         "[1, 2]",
         '{"id": 0, "result": [1, 2]}',
@@ -429,8 +431,15 @@ async def test_a_small_answer_that_unpacks_to_a_huge_one_is_stopped_too(connect:
     assert len(bomb) < 100_000
     rpc = await connect(answering(bomb, headers={"content-encoding": "gzip"}), max_bytes=100_000)
 
-    with pytest.raises(AnswerTooLarge):
-        await rpc.call("any")
+    tracemalloc.start()
+    try:
+        with pytest.raises(AnswerTooLarge):
+            await rpc.call("any")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 5_000_000
 
 
 async def test_an_answer_of_exactly_the_cap_is_taken(connect: Connect) -> None:

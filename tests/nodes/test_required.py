@@ -36,13 +36,19 @@ def test_a_given_path_goes_before_the_search_path(tmp_path: Path, monkeypatch: p
 
 @pytest.mark.node
 async def test_a_node_is_gone_with_the_test_that_failed() -> None:
-    with pytest.raises(ZeroDivisionError):
+    seen: dict[int, Path] = {}
+
+    async def failing() -> None:
         async with LitecoinNode() as node:
             assert node._process is not None
-            pid, directory = node._process.pid, node.directory
-            assert directory.is_dir()
+            assert node.directory.is_dir()
+            seen[node._process.pid] = node.directory
             raise ZeroDivisionError
 
+    with pytest.raises(ZeroDivisionError):
+        await failing()
+
+    ((pid, directory),) = seen.items()
     assert not directory.exists()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)

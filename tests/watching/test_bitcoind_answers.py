@@ -5,6 +5,7 @@ Addresses are the published examples of BIP-173 and BIP-350, and Bitcoin's genes
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
@@ -184,6 +185,7 @@ async def test_addresses_of_newer_nodes_are_read(follow: Follow) -> None:
         f'{{"type": "multisig", "hex": "", "addresses": ["{P2PKH}"]}}',
         f'{{"type": "multisig", "hex": "", "addresses": ["{P2PKH}", "{P2WPKH}"]}}',
         '{"type": "nonstandard", "hex": "", "addresses": []}',
+        f'{{"type": "nonstandard", "hex": "", "addresses": ["{P2PKH}", "{P2WPKH}"]}}',
     ],
 )
 async def test_outputs_without_one_address_are_passed_over(follow: Follow, script: str) -> None:
@@ -507,6 +509,14 @@ async def test_a_file_that_is_no_cookie_is_never_sent(follow: Follow, tmp_path: 
         await source.block_hash(1)
 
     assert node.requests == []
+
+
+async def test_a_pipe_in_place_of_the_cookie_file_does_not_hold_us_up(follow: Follow, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    source = await follow(ScriptedNode({}), query=f"?cookie={tmp_path / 'pipe'}")
+
+    with pytest.raises(NodeUnavailable, match="cookie file"):
+        await source.tip()
 
 
 @pytest.mark.parametrize("url", ["http://user:sesame@[node/", "http://user:sesame\u2100@node/", "user:sesame@node"])
