@@ -48,6 +48,11 @@ class ServerProcess:
         }
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs; the signal's number below zero when one ended it."""
+        return None if self._process is None else self._process.poll()
+
     async def start(self, *, within: float = 30.0) -> None:
         """Starts it and waits until `/chains` answers."""
         with self.log.open("ab") as log:
