@@ -5,6 +5,8 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit, urlunsplit
 
+from tests.ports import free_port
+
 
 class Wire:
     """Passes connections on to the node at `url` until it is cut; `rpc_url` is what the server is registered with."""
@@ -13,7 +15,7 @@ class Wire:
         self._target = urlsplit(url)
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
-        self._port = 0
+        self._port = free_port()
 
     async def __aenter__(self) -> Self:
         await self.mend()
@@ -33,7 +35,6 @@ class Wire:
         """Connections are taken (again), on the port they were taken on before."""
         assert self._server is None, "the wire is not cut"
         self._server = await asyncio.start_server(self._join, "127.0.0.1", self._port)
-        self._port = self._server.sockets[0].getsockname()[1]
 
     async def cut(self) -> None:
         """Open connections are reset, new ones refused."""

@@ -1,11 +1,11 @@
 """The server as a process over a database of its own, a receiver of its webhooks, and ways to wait for what it does."""
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,8 +27,8 @@ PATIENCE = 25.0
 
 def worth(coin: Coin, units: int, price_usd: str = PRICE) -> int:
     """Nanodollars of an amount, rounded down: the test's own arithmetic, in fractions."""
-    exact = Fraction(price_usd) * units * 10**9 / 10**coin.decimals
-    return exact.numerator // exact.denominator
+    nanos: int = math.floor(Fraction(price_usd) * units * 10**9 / 10**coin.decimals)
+    return nanos
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,21 +151,19 @@ class World:
 
     # --- time -------------------------------------------------------------------------------------------------------
 
-    async def let_it_expire(self, made: Made) -> datetime:
-        """Moves the charge's expiry to the moment it was created, as if its lifetime had passed; returns that moment.
+    async def let_it_expire(self, made: Made) -> None:
+        """Moves the charge's expiry to the moment it was created, as if its lifetime had passed.
 
         The shortest lifetime is a minute: nobody wants to wait for it.
         """
         connection = await asyncpg.connect(self.database_url)
         try:
-            moved = await connection.fetchval(
-                "UPDATE charges SET expires_at = created_at, deadline_at = created_at WHERE id = $1 RETURNING created_at",
-                made.id,
+            moved = await connection.execute(
+                "UPDATE charges SET expires_at = created_at, deadline_at = created_at WHERE id = $1", made.id
             )
         finally:
             await connection.close()
-        assert isinstance(moved, datetime)
-        return moved
+        assert moved == "UPDATE 1"
 
 
 @asynccontextmanager
