@@ -121,7 +121,7 @@ async def test_a_double_spend_while_the_server_was_down_is_noticed_after_the_sta
     tx_hash = await litecoin.pay(made.address, made.units)
     await world.until_charge(made, status="Processing")
 
-    assert world.server.stop() == 0
+    await world.stop_server()
     rival = await litecoin.node.rival(tx_hash, await litecoin.node.address())
     await litecoin.node.generate_block(await litecoin.node.address(), [rival])
     await world.server.start()

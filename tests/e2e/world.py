@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeVar
@@ -99,6 +100,10 @@ class World:
         document: Document = answer.json()
         return document
 
+    async def stop_server(self, *, within: float = 20.0) -> None:
+        """SIGTERM; meanwhile receivers and wires of the test go on."""
+        assert await asyncio.to_thread(self.server.stop, within=within) == 0, self.log_tail()
+
     # --- waiting ----------------------------------------------------------------------------------------------------
 
     async def until(
@@ -151,15 +156,18 @@ class World:
 
     # --- time -------------------------------------------------------------------------------------------------------
 
-    async def let_it_expire(self, made: Made) -> None:
-        """Moves the charge's expiry to the moment it was created, as if its lifetime had passed.
+    async def let_it_expire(self, made: Made, *, at: datetime | None = None) -> None:
+        """Moves the charge's expiry to `at`, or to the moment it was created, as if its lifetime had passed.
 
         The shortest lifetime is a minute: nobody wants to wait for it.
         """
         connection = await asyncpg.connect(self.database_url)
         try:
             moved = await connection.execute(
-                "UPDATE charges SET expires_at = created_at, deadline_at = created_at WHERE id = $1", made.id
+                "UPDATE charges SET expires_at = coalesce($2, created_at), deadline_at = coalesce($2, created_at)"
+                " WHERE id = $1",
+                made.id,
+                at,
             )
         finally:
             await connection.close()
