@@ -117,6 +117,7 @@ async def test_a_node_that_answers_nothing_does_not_keep_the_server_from_stoppin
 
     litecoin.node.pause()
     try:
+        await asyncio.sleep(0.5)  # some polls: one of them is waiting for its answer now
         await world.stop_server(within=10)
     finally:
         litecoin.node.resume()

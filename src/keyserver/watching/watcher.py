@@ -1,7 +1,7 @@
 """One follower for every blockchain that has a payment method, started as they are registered."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -20,6 +20,8 @@ from keyserver.watching.scanner import Follower, LostRace
 
 #: How many failures in a row make an alarm.
 ALARM_AFTER = 5
+#: How many seconds a follower may take for the step it is in once it is told to end.
+GRACE = 3.0
 _log = structlog.get_logger("keyserver.watcher")
 
 
@@ -84,7 +86,7 @@ class Watcher:
         gone = [running.pop(target) for target in set(running) - targets]
         for _, end in gone:
             end.set()
-        await asyncio.gather(*(task for task, _ in gone), return_exceptions=True)
+        await _ended([task for task, _ in gone])
         for target in targets - set(running):
             end = asyncio.Event()
             running[target] = (asyncio.create_task(self._follow(target, end), name=f"follow {target.chain}"), end)
@@ -172,6 +174,15 @@ class Watcher:
     async def _note_error(self, blockchain_id: str, sentence: str) -> None:
         async with self._database.transaction() as session:
             await report(session, blockchain_id, last_error=sentence[:500], last_error_at=self._clock())
+
+
+async def _ended(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Waits for followers to end. One whose node keeps it waiting is cut off: what it had not committed never was."""
+    if tasks:
+        _, late = await asyncio.wait(tasks, timeout=GRACE)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _names(target: Target) -> dict[str, str]:
