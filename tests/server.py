@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -12,15 +11,9 @@ from pathlib import Path
 
 import httpx
 from tests.builders import ADMIN_TOKEN, MASTER_KEY, SERVICE_KEY
+from tests.ports import free_port
 
 _SOURCE = Path(__file__).resolve().parents[1] / "src"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class ServerProcess:
@@ -47,6 +40,11 @@ class ServerProcess:
             **env,
         }
         self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs; the signal's number below zero when one ended it."""
+        return None if self._process is None else self._process.poll()
 
     async def start(self, *, within: float = 30.0) -> None:
         """Starts it and waits until `/chains` answers."""

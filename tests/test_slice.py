@@ -13,7 +13,8 @@ import httpx
 import pytest
 from aiohttp import web
 from tests.builders import AS_PLATFORM, MASTER_KEY, charge
-from tests.server import free_port, running_server
+from tests.ports import free_port
+from tests.server import running_server
 
 from keyserver.kit.secrets import MasterKey
 from keyserver.webhooks.secrets import TenantSecrets

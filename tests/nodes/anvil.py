@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from tests.nodes.required import require
+from tests.ports import free_port
 
 from keyserver.kit.jsonrpc import JsonRpc
 
@@ -40,7 +41,7 @@ class AnvilNode:
     def __init__(self, directory: Path, *, chain_id: int = 31337) -> None:
         self._directory = directory
         self._chain_id = chain_id
-        self._port = 0
+        self._port = free_port()
         self._process: asyncio.subprocess.Process | None = None
         self._client: JsonRpc | None = None
         self.accounts: list[str] = []

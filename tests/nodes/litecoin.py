@@ -20,7 +20,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -29,6 +28,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from tests.nodes.required import require
+from tests.ports import free_port
 
 from keyserver.kit.jsonrpc import JsonRpc, RpcError, RpcUnavailable
 from keyserver.watching.bitcoind import connect
@@ -48,12 +48,6 @@ _NOT_COPIED = shutil.ignore_patterns("debug.log", ".lock", ".cookie", "*.pid")
 Amount = str | int | Decimal
 
 _template: Path | None = None
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class LitecoinNode:

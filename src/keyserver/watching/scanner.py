@@ -80,7 +80,8 @@ class Follower:
         self._told = told
         self._identified = False
         self._ahead = 1
-        self._looked_at: frozenset[str] = frozenset()
+        #: None: nobody knows what waited when payments were last seen there, so that any answer is news.
+        self._looked_at: frozenset[str] | None = None
 
     async def step(self, *, most: int = 100) -> Progress:
         """Applies up to `most` blocks, and looks at the mempool once there are none left.
@@ -195,7 +196,7 @@ class Follower:
             if above < to.height:
                 await cursors.remember(session, blockchain.id, [to])
             payments = await settlement.orphan(session, blockchain, above_height=above, now=now)
-        self._looked_at = frozenset()
+        self._looked_at = None
         self._told()
         metrics.REORGS.labels(blockchain.chain, blockchain.network).inc()
         _log.warning(
@@ -254,7 +255,7 @@ class Follower:
 
     async def _look_at_mempool(self, blockchain: Blockchain, cursor: BlockRef) -> None:
         asked_at = self._clock()
-        mempool = await self._source.mempool(known=self._looked_at)
+        mempool = await self._source.mempool(known=self._looked_at or frozenset())
         if mempool is None or mempool.tip_hash != cursor.hash:
             return  # what waits is only told from what was mined while the tip is the block we are at
         if self._matters(mempool):
