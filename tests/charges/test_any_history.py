@@ -50,8 +50,8 @@ class History(RuleBasedStateMachine):
         self.name = f"history_{uuid.uuid4().hex}"
         self.run(self._open())
         self.followers = [self.world.follower(), self.world.follower()]
-        self.keys: list[str] = []
-        self.charges: list[Charge] = []
+        self.charges: list[Charge] = [self.run(self.world.charge(units)) for units in (10, 100)]
+        self.keys: list[str] = [*(each.address for each in self.charges), self.run(self.world.address())]
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         return self.runner.run(work)
@@ -71,25 +71,23 @@ class History(RuleBasedStateMachine):
 
     # --- what people do ---------------------------------------------------------------------------------------
 
-    @precondition(lambda self: len(self.keys) < 4)
-    @rule(units=st.sampled_from([10, 100]), asked=st.booleans())
-    def ask(self, units: int, asked: bool) -> None:
-        """A charge, or an address without one."""
-        if asked:
-            charge = self.run(self.world.charge(units))
-            self.charges.append(charge)
-            self.keys.append(charge.address)
-        else:
-            self.keys.append(self.run(self.world.address()))
-
-    @precondition(lambda self: self.keys)
-    @rule(data=st.data(), units=st.sampled_from([5, 10, 100]), outputs=st.sampled_from([1, 1, 2]), token=st.booleans())
-    def pay(self, data: st.DataObject, units: int, outputs: int, token: bool) -> None:
+    @rule(
+        data=st.data(),
+        units=st.sampled_from([5, 10, 100]),
+        outputs=st.sampled_from([1, 1, 2]),
+        token=st.sampled_from([False, False, True]),
+        mined=st.booleans(),
+    )
+    def pay(self, data: st.DataObject, units: int, outputs: int, token: bool, mined: bool) -> None:
         key = data.draw(st.sampled_from(self.keys))
         asset = "0xtok" if token else "native"
         first = transfer(key, units, asset=asset)
         others = [transfer(key, units, tx_hash=first.tx_hash, index=n, asset=asset) for n in range(1, outputs)]
-        self.chain.wait(first, *others)
+        if mined:
+            self.chain.mine(first, *others, at=self.clock(), blocks=2)
+            self.run(self._step(self.followers[0], 100))
+        else:
+            self.chain.wait(first, *others)
 
     @precondition(lambda self: self.chain.waiting)
     @rule(data=st.data(), again=st.booleans())
@@ -118,27 +116,23 @@ class History(RuleBasedStateMachine):
         self.chain.mine(*mined, at=self.clock(), blocks=depth + more)
         self.chain.wait(*(each for tx, held in by_tx.items() if fates[tx] == "waits" for each in held))
 
-    @rule()
-    def fail(self) -> None:
-        self.chain.failures.append(NodeUnavailable("down"))
-
-    @rule(lag=st.integers(0, 2))
-    def lag(self, lag: int) -> None:
+    @rule(down=st.booleans(), lag=st.integers(0, 2))
+    def trouble(self, down: bool, lag: int) -> None:
+        if down:
+            self.chain.failures.append(NodeUnavailable("down"))
         self.chain.lag = min(lag, self.chain.height)
 
     # --- what we do -------------------------------------------------------------------------------------------
 
-    @rule(which=st.integers(0, 1), most=st.sampled_from([1, 100]))
-    def follow(self, which: int, most: int) -> None:
+    @rule(which=st.integers(0, 1), most=st.sampled_from([1, 100]), restarted=st.booleans())
+    def follow(self, which: int, most: int, restarted: bool) -> None:
+        if restarted:
+            self.followers[which] = self.world.follower()
         self.run(self._step(self.followers[which], most))
 
     @rule()
     def race(self) -> None:
         self.run(self._together(*(lambda each=each: self._step(each, 100) for each in self.followers), self._credit))
-
-    @rule(which=st.integers(0, 1))
-    def restart(self, which: int) -> None:
-        self.followers[which] = self.world.follower()
 
     @rule(minutes=st.sampled_from([1, 31, 1500]))
     def advance(self, minutes: int) -> None:

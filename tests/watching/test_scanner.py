@@ -15,7 +15,7 @@ from keyserver.chains.models import Blockchain
 from keyserver.kit.db import Database
 from keyserver.watching.cursor import REMEMBERED, LostRace
 from keyserver.watching.models import NodeReport, ScannedBlock, Scanner
-from keyserver.watching.ports import Block, BlockNotFound, NodeUnavailable, WrongNode
+from keyserver.watching.ports import Block, BlockNotFound, Node, NodeUnavailable, WrongNode
 from keyserver.watching.scanner import BranchUnsettled, ForkTooDeep
 
 
@@ -219,6 +219,26 @@ async def test_followers_that_race_over_a_fork_take_back_once(world: World) -> N
     await asyncio.gather(*(follow_patiently(world) for _ in range(4)))
     assert await world.entries() == [("purchase", "credit:1"), ("correction", "reversal:1"), ("purchase", "credit:2")]
     assert await world.balance() == 100 * UNIT_NANOS
+
+
+async def test_a_fork_that_another_follower_is_just_taking_back_is_not_taken_for_a_deep_one(world: World) -> None:
+    world.chain.mine(blocks=5)
+    follower = world.follower()
+    await world.step(follower)
+    world.chain.fork(3)
+    world.chain.mine(blocks=4)
+    original = world.chain.identify
+
+    async def other_takes_it_back_first() -> Node:
+        world.chain.identify = original  # type: ignore[method-assign]
+        await world.follower().step(most=0)
+        return await original()
+
+    world.chain.identify = other_takes_it_back_first  # type: ignore[method-assign]
+    with pytest.raises(LostRace):
+        await follower.step()
+    await world.step(follower)
+    assert await is_at_tip(world)
 
 
 async def test_killed_between_fetching_and_applying_nothing_is_lost(world: World) -> None:

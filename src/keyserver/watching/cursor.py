@@ -48,6 +48,14 @@ async def move_cursor(
         raise LostRace
 
 
+async def check_cursor(session: AsyncSession, blockchain_id: str, expected: BlockRef) -> None:
+    """LostRace when the cursor is elsewhere: what was read in this transaction before may be another branch's."""
+    query = select(Scanner.height, Scanner.block_hash).where(Scanner.blockchain_id == blockchain_id)
+    height, block_hash = (await session.execute(query)).one()
+    if BlockRef(height, block_hash) != expected:
+        raise LostRace
+
+
 async def remember(session: AsyncSession, blockchain_id: str, blocks: Sequence[BlockRef]) -> None:
     """Adds blocks on top, and forgets those that are too old; never the first, where following started."""
     rows = [{"blockchain_id": blockchain_id, "height": block.height, "block_hash": block.hash} for block in blocks]

@@ -162,7 +162,7 @@ class Follower:
         if ours is None or ours == theirs:  # None: a node so far behind that we have forgotten that block
             return cursor
         await self._identify(blockchain)  # nothing is taken back on the word of another chain's node
-        common = await self._common(blockchain, below=height)
+        common = await self._common(blockchain, cursor, below=height)
         if common is not None:
             await self._roll_back(blockchain, cursor, common, above=common.height)
             return common
@@ -177,10 +177,11 @@ class Follower:
             block = await session.get(ScannedBlock, (blockchain.id, height))
             return None if block is None else block.block_hash
 
-    async def _common(self, blockchain: Blockchain, *, below: int) -> BlockRef | None:
+    async def _common(self, blockchain: Blockchain, cursor: BlockRef, *, below: int) -> BlockRef | None:
         """The newest block below this height that the node's branch has too; None when it lacks even our first."""
         async with self._database.transaction() as session:
             remembered = await cursors.remembered(session, blockchain.id, below=below)
+            await cursors.check_cursor(session, blockchain.id, cursor)  # another may have rolled back just now
         for height, block in zip(range(below - 1, -1, -1), remembered, strict=False):
             if block.height != height:
                 raise ForkTooDeep(f"the node's branch forks off below height {height + 1}, the last we remember")
