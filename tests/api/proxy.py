@@ -5,7 +5,7 @@ import contextlib
 from typing import Self
 
 from sqlalchemy import make_url
-from tests.server import free_port
+from tests.ports import free_port
 
 
 class Proxy:

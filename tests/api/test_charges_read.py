@@ -76,7 +76,7 @@ async def test_another_tenant_s_cursor_shows_nothing_of_its_charges(api: httpx.A
     assert answer.json() == {"charges": [], "nextCursor": None}
 
 
-async def test_charges_are_filtered_by_payment_method_status_and_time(
+async def test_charges_are_filtered_by_payment_method_blockchain_status_and_time(
     api: httpx.AsyncClient, clock: ManualClock
 ) -> None:
     await register(api, litecoin())
@@ -87,7 +87,8 @@ async def test_charges_are_filtered_by_payment_method_status_and_time(
     clock.advance(minutes=10)
     third = (await charge(api, "LTC"))["chargeId"]
     assert await listed(api, chain="LTC") == [third, first]
-    assert await listed(api, chain="litecoin") == []
+    assert await listed(api, chain="litecoin") == [third, first]
+    assert await listed(api, chain="dogecoin") == []
     assert await listed(api, status="New") == [third, second, first]
     assert await listed(api, status="Settled") == []
     assert await listed(api, createdAfter="2026-03-01T12:00:00Z") == [third, second]

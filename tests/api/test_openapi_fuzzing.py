@@ -18,7 +18,7 @@ from schemathesis.core.result import Ok
 from schemathesis.generation import GenerationMode
 from schemathesis.specs.openapi.checks import content_type_conformance, response_schema_conformance
 from tests.builders import AS_ADMIN, AS_PLATFORM, MASTER_KEY, ManualClock, litecoin
-from tests.server import free_port
+from tests.ports import free_port
 
 from keyserver.app import create_app
 from keyserver.kit.secrets import MasterKey

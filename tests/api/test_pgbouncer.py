@@ -15,7 +15,8 @@ import pytest
 from sqlalchemy import make_url, text
 from tests.builders import AS_ADMIN, AS_PLATFORM, litecoin, register
 from tests.nodes.required import require
-from tests.server import free_port, running_server
+from tests.ports import free_port
+from tests.server import running_server
 
 from keyserver.kit.db import Database
 from keyserver.kit.migrations import migrate

@@ -61,7 +61,6 @@ async def noted(database_url: str) -> AsyncIterator[tuple[Database, Noted]]:
         noted = Noted(database)
         connection.add_query_logger(noted.note)
     yield database, noted
-    connection.remove_query_logger(noted.note)
     await database.dispose()
 
 

@@ -12,7 +12,8 @@ from aiohttp import web
 from tests.addresses.account_keys import TEST_PHRASE
 from tests.builders import ADMIN_TOKEN, XPUB_COIN_1, XPUB_COIN_60
 from tests.cli.commands import keyserver, refusal
-from tests.server import ServerProcess, free_port, running_server
+from tests.ports import free_port
+from tests.server import ServerProcess, running_server
 
 pytestmark = pytest.mark.process
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.cli.commands import environment, keyserver, refusal
-from tests.server import free_port
+from tests.ports import free_port
 
 from keyserver.kit import embedded
 from keyserver.kit.db import Database

@@ -13,7 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.builders import SERVICE_KEY
-from tests.server import ServerProcess, free_port, running_server
+from tests.ports import free_port
+from tests.server import ServerProcess, running_server
 
 from keyserver.client import (
     AsyncClient,
