@@ -1,13 +1,14 @@
 """The price book: what is stored, decided on, pinned and listed."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
 
-from keyserver.kit.db import Database
+from keyserver.kit.db import Connection, Database
 from keyserver.kit.metrics import render
 from keyserver.pricing.consensus import Policy
 from keyserver.pricing.errors import PinNotFound, PriceUnavailable
@@ -95,9 +96,15 @@ async def test_a_change_is_seen_when_the_snapshot_has_reached_its_age(database: 
 async def test_a_hundred_misses_at_once_are_one_query(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     await observe(database, "LTC", "kraken", "80")
     prices = book(database)
-    opened: list[object] = []
-    connection = database.connection
-    monkeypatch.setattr(database, "connection", lambda: opened.append(1) or connection())
+    opened: list[Connection] = []
+
+    @asynccontextmanager
+    async def counted() -> AsyncIterator[Connection]:
+        async with Database.connection(database) as connection:
+            opened.append(connection)
+            yield connection
+
+    monkeypatch.setattr(database, "connection", counted)
     assert await asyncio.gather(*(usd(prices) for _ in range(100))) == [80] * 100
     assert len(opened) == 1
 
