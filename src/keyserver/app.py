@@ -12,6 +12,7 @@ from keyserver.access import routes as access
 from keyserver.access.keys import KeyRing
 from keyserver.access.tenants import KnownTenants
 from keyserver.addresses import routes as addresses
+from keyserver.addresses.indexes import Indexes
 from keyserver.addresses.issuing import Rings
 from keyserver.assembly import open_database, price_policy
 from keyserver.chains import routes as chains
@@ -57,6 +58,7 @@ def create_app(
         state.known_tenants = KnownTenants(database)
         state.registry = Registry(database, cache_lifetime=cache_lifetime)
         state.rings = Rings()
+        state.indexes = Indexes(database)
         state.prices = PriceBook(database, policy=price_policy(settings), lifetime=cache_lifetime)
         state.egress = EgressPolicy(settings.webhook_allow)
         state.charge_lifetime_seconds = settings.charge_lifetime_seconds
@@ -72,6 +74,7 @@ def create_app(
     for router in (
         chains.router,
         addresses.router,
+        charges.hot_router,
         charges.router,
         ledger.router,
         health.router,

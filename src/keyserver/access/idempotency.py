@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from datetime import datetime, timedelta
 from typing import Any, cast
 
@@ -19,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from keyserver.access.errors import IdempotencyKeyReused, TwinInProgress
 from keyserver.access.models import IdempotentAnswer
-from keyserver.kit.db import Connection, driver_connection
+from keyserver.kit.db import Connect, driver_connection
 from keyserver.kit.deps import clock_of, database_of
 from keyserver.kit.http import json_of
 from keyserver.kit.problems import BadRequest
@@ -30,7 +31,7 @@ _KEY = re.compile(r"[\x20-\x7e]{1,255}")
 
 #: Does the request's work inside the transaction; gives the status and the JSON document of the answer.
 Work = Callable[[AsyncSession], Awaitable[tuple[int, Any]]]
-HotWork = Callable[[Connection], Awaitable[tuple[int, Any]]]
+HotWork = Callable[[Connect], Awaitable[tuple[int, Any]]]
 
 
 def idempotency_key(request: Request) -> str | None:
@@ -94,12 +95,12 @@ async def answer_once(request: Request, work: Work, *, scope: str) -> Response:
 async def answer_hot(request: Request, work: HotWork, *, scope: str) -> Response:
     """As `answer_once`, for work of few single statements: without a key it runs in autocommit, outside a session."""
     if idempotency_key(request) is None:
-        async with database_of(request).connection() as connection:
-            status, document = await work(connection)
+        status, document = await work(database_of(request).connection)
         return json_response(status, _json_bytes(document))
 
     async def in_session(session: AsyncSession) -> tuple[int, Any]:
-        return await work(await driver_connection(session))
+        connection = await driver_connection(session)
+        return await work(lambda: nullcontext(connection))
 
     return await answer_once(request, in_session, scope=scope)
 

@@ -7,17 +7,16 @@ Everything that can be refused is refused before an index is taken, for a sequen
 from dataclasses import dataclass
 from datetime import datetime
 
-import asyncpg
 import structlog
 
 from keyserver.addresses.derive import RingKey
 from keyserver.addresses.errors import NothingToDerive
+from keyserver.addresses.indexes import Indexes
 from keyserver.chains.catalog import match_key
 from keyserver.chains.registry import Method
-from keyserver.kit.db import Connection
+from keyserver.kit.db import Connect
 
 _RING = "SELECT index_sequence, xpub FROM key_rings WHERE id = $1"
-_NEXT = "SELECT nextval($1::text::regclass)"
 INSERT_ADDRESS = """
     INSERT INTO addresses (key_ring_id, address_index, match_key, address, tenant_id, payment_method_id, created_at)
     VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING
@@ -48,10 +47,11 @@ class Rings:
     def __init__(self) -> None:
         self._rings: dict[str, Ring] = {}
 
-    async def get(self, connection: Connection, key_ring_id: str) -> Ring:
+    async def get(self, connect: Connect, key_ring_id: str) -> Ring:
         ring = self._rings.get(key_ring_id)
         if ring is None:
-            row = await connection.fetchrow(_RING, key_ring_id)
+            async with connect() as connection:
+                row = await connection.fetchrow(_RING, key_ring_id)
             if row is None:
                 raise NothingToDerive
             ring = Ring(key_ring_id, row["index_sequence"], RingKey.from_xpub(row["xpub"]))
@@ -59,12 +59,9 @@ class Rings:
         return ring
 
 
-async def take_address(connection: Connection, ring: Ring, method: Method) -> Issued:
+async def take_address(indexes: Indexes, ring: Ring, method: Method) -> Issued:
     """The ring's next index and its address for this method. The caller stores it with what it is for."""
-    try:
-        index: int = await connection.fetchval(_NEXT, ring.index_sequence)
-    except asyncpg.SequenceGeneratorLimitExceededError:
-        raise NothingToDerive from None
+    index = await indexes.take(ring.index_sequence)
     address = ring.key.address(index, spec=method.spec, address_type=method.address_type)
     return Issued(ring.id, index, address, match_key(method.spec.family, address))
 
@@ -76,21 +73,16 @@ def step_over(issued: Issued, *, tries: int) -> None:
         raise NothingToDerive
 
 
-async def issue_address(connection: Connection, ring: Ring, method: Method, *, tenant_id: str, now: datetime) -> Issued:
+async def issue_address(
+    connect: Connect, indexes: Indexes, ring: Ring, method: Method, *, tenant_id: str, now: datetime
+) -> Issued:
     """A new address that belongs to the tenant from here on."""
     tries = 0
     while True:
-        issued = await take_address(connection, ring, method)
-        done: str = await connection.execute(
-            INSERT_ADDRESS,
-            issued.key_ring_id,
-            issued.index,
-            issued.match_key,
-            issued.address,
-            tenant_id,
-            method.id,
-            now,
-        )
+        issued = await take_address(indexes, ring, method)
+        row = (issued.key_ring_id, issued.index, issued.match_key, issued.address, tenant_id, method.id, now)
+        async with connect() as connection:
+            done: str = await connection.execute(INSERT_ADDRESS, *row)
         if done == "INSERT 0 1":
             return issued
         tries += 1

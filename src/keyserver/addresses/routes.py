@@ -6,7 +6,9 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from keyserver.access.deps import Admin, Authenticated
+from keyserver.access.hot import HotRoute
 from keyserver.access.idempotency import answer_hot, answer_once, kept_answer, tenant_scope
+from keyserver.addresses.indexes import Indexes
 from keyserver.addresses.issuing import Rings, issue_address
 from keyserver.addresses.registration import admin_views, path_of, path_status, refuse_private, register
 from keyserver.addresses.schemas import (
@@ -22,11 +24,11 @@ from keyserver.addresses.schemas import (
 from keyserver.chains.changes import change_method, disable_method
 from keyserver.chains.registry import Registry
 from keyserver.chains.schemas import ChainChange
-from keyserver.kit.db import Connection
+from keyserver.kit.db import Connect
 from keyserver.kit.deps import Now, Session, Settled
 from keyserver.kit.http import StrictRoute
 
-router = APIRouter(tags=["addresses"], route_class=StrictRoute)
+router = APIRouter(tags=["addresses"], route_class=HotRoute)
 admin_router = APIRouter(prefix="/admin", tags=["admin"], route_class=StrictRoute, dependencies=[Admin])
 
 
@@ -37,11 +39,11 @@ async def create_address(request: Request, caller: Authenticated, body: NewAddre
     if (kept := await kept_answer(request, scope=scope)) is not None:
         return kept
     method = (await cast(Registry, request.app.state.registry).methods()).offered(body.chain)
-    rings = cast(Rings, request.app.state.rings)
+    rings, indexes = cast(Rings, request.app.state.rings), cast(Indexes, request.app.state.indexes)
 
-    async def work(connection: Connection) -> tuple[int, Any]:
-        ring = await rings.get(connection, method.key_ring_id)
-        issued = await issue_address(connection, ring, method, tenant_id=caller.tenant_id, now=now())
+    async def work(connect: Connect) -> tuple[int, Any]:
+        ring = await rings.get(connect, method.key_ring_id)
+        issued = await issue_address(connect, indexes, ring, method, tenant_id=caller.tenant_id, now=now())
         return 201, {"address": issued.address, "index": issued.index, "chain": method.chain, "token": method.token}
 
     return await answer_hot(request, work, scope=scope)

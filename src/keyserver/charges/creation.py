@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from keyserver.addresses.indexes import Indexes
 from keyserver.addresses.issuing import Issued, Ring, step_over, take_address
 from keyserver.chains.registry import Method
 from keyserver.charges.errors import InvalidAmount, InvalidCallback, InvalidMetadata
@@ -13,7 +14,7 @@ from keyserver.charges.payment_uri import payment_uri
 from keyserver.charges.schemas import MAX_AMOUNT_CENTS, NewCharge, dollars
 from keyserver.charges.states import ChargeStatus
 from keyserver.kit.clock import iso_z
-from keyserver.kit.db import Connection
+from keyserver.kit.db import Connect
 from keyserver.kit.egress import EgressPolicy, RefusedUrl
 from keyserver.kit.ids import new_id
 from keyserver.kit.money import MAX_UNITS, cents_to_units_up, format_price, format_units, usd_to_cents
@@ -87,7 +88,14 @@ def expected_units(cents: int, *, price: Price, method: Method) -> int:
 
 
 async def store_charge(
-    connection: Connection, draft: Draft, ring: Ring, *, tenant_id: str, signing_tenant_id: str, now: datetime
+    connect: Connect,
+    indexes: Indexes,
+    draft: Draft,
+    ring: Ring,
+    *,
+    tenant_id: str,
+    signing_tenant_id: str,
+    now: datetime,
 ) -> dict[str, Any]:
     """Takes an address and stores the charge; returns the document of the answer."""
     charge_id = new_id("ch")
@@ -95,9 +103,8 @@ async def store_charge(
     method, price = draft.method, draft.price
     tries = 0
     while True:
-        issued = await take_address(connection, ring, method)
-        done: str = await connection.execute(
-            INSERT_CHARGE,
+        issued = await take_address(indexes, ring, method)
+        row = (
             issued.key_ring_id,
             issued.index,
             issued.match_key,
@@ -118,6 +125,8 @@ async def store_charge(
             draft.metadata,
             expires_at,
         )
+        async with connect() as connection:
+            done: str = await connection.execute(INSERT_CHARGE, *row)
         if done == "INSERT 0 1":
             return _document(charge_id, draft, issued, now=now, expires_at=expires_at)
         tries += 1

@@ -89,7 +89,7 @@ class Payment(Base):
         CheckConstraint("amount_units > 0", name="amount_positive"),
         Index(None, "charge_id"),
         Index(None, "key_ring_id", "address_index"),
-        Index("ix_payments_open", "blockchain_id", "status", postgresql_where=text("status IN ('seen', 'confirming')")),
+        Index("ix_payments_open", "blockchain_id", "status", postgresql_where=text("status <> 'confirmed'")),
         Index("ix_payments_height", "blockchain_id", "block_height"),
         Index("ix_payments_uncredited", "id", postgresql_where=text("status = 'confirmed' AND credited_nanos IS NULL")),
     )

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import AwareDatetime
 
 from keyserver.access.deps import Admin, Authenticated
+from keyserver.access.hot import HotRoute
 from keyserver.access.idempotency import answer_hot, kept_answer, tenant_scope
 from keyserver.addresses.issuing import Rings
 from keyserver.chains.registry import Registry
@@ -22,18 +23,19 @@ from keyserver.charges.schemas import (
     charge_view,
 )
 from keyserver.charges.states import ChargeStatus
-from keyserver.kit.db import Connection
+from keyserver.kit.db import Connect
 from keyserver.kit.deps import Now, Session
 from keyserver.kit.http import StrictRoute
 from keyserver.kit.money import format_nanos
 from keyserver.kit.paging import Cursor, Limit, decode_cursor, encode_cursor
 from keyserver.pricing.service import PriceBook
 
+hot_router = APIRouter(tags=["charges"], route_class=HotRoute)
 router = APIRouter(tags=["charges"], route_class=StrictRoute)
 admin_router = APIRouter(prefix="/admin", tags=["admin"], route_class=StrictRoute, dependencies=[Admin])
 
 
-@router.post(
+@hot_router.post(
     "/charges",
     status_code=201,
     response_model=CreatedCharge,
@@ -58,10 +60,11 @@ async def create_charge(request: Request, caller: Authenticated, body: NewCharge
         lifetime=timedelta(seconds=body.expires_in_seconds or state.charge_lifetime_seconds),
     )
 
-    async def work(connection: Connection) -> tuple[int, Any]:
-        ring = await cast(Rings, state.rings).get(connection, method.key_ring_id)
+    async def work(connect: Connect) -> tuple[int, Any]:
+        ring = await cast(Rings, state.rings).get(connect, method.key_ring_id)
         document = await store_charge(
-            connection,
+            connect,
+            state.indexes,
             draft,
             ring,
             tenant_id=caller.tenant_id,

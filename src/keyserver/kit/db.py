@@ -8,8 +8,8 @@ Functions in the domains take a session or a connection first, flush, and never 
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Any, TypeAlias, cast
 
@@ -20,6 +20,9 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
 Connection: TypeAlias = asyncpg.Connection
+#: Where a single statement gets its connection: the pool of bare ones, or the transaction it is part of. Taken as late
+#: as can be: who holds one must not wait for another.
+Connect: TypeAlias = Callable[[], AbstractAsyncContextManager[Connection]]
 
 #: Parameters of a libpq URL that only steer libpq itself (asyncpg would send them to the server as settings).
 _LIBPQ_ONLY = frozenset(
@@ -177,8 +180,10 @@ def _refuse_closed(connection: Any, _record: object, _proxy: object) -> None:
 async def driver_connection(session: AsyncSession) -> Connection:
     """The bare connection inside the session's transaction, for the same hot statements as `Database.connection`."""
     connection = await session.connection()
-    await connection.execute(text("SELECT 1"))  # SQLAlchemy's BEGIN goes out with its first statement
-    return await _driver(connection)
+    driver = await _driver(connection)
+    if not driver.is_in_transaction():  # SQLAlchemy's BEGIN goes out with its first statement
+        await connection.execute(text("SELECT 1"))
+    return driver
 
 
 async def _driver(connection: AsyncConnection) -> Connection:
