@@ -10,7 +10,7 @@ from collections import defaultdict
 import asyncpg
 
 from keyserver.addresses.errors import NothingToDerive
-from keyserver.kit.db import Database
+from keyserver.kit.db import Connect, Connection, Database
 
 _NEXT = "SELECT nextval($1::text::regclass) FROM generate_series(1, $2)"
 
@@ -23,8 +23,15 @@ class Indexes:
         self._waiting: defaultdict[str, list[asyncio.Future[int]]] = defaultdict(list)
         self._serving: dict[str, asyncio.Task[None]] = {}
 
-    async def take(self, sequence: str) -> int:
-        """The sequence's next number. NothingToDerive when it has none left; else what the database raises."""
+    async def take(self, sequence: str, *, connect: Connect) -> int:
+        """The sequence's next number. NothingToDerive when it has none left; else what the database raises.
+
+        From inside a transaction it is taken there: who holds a connection must not wait for another, for behind a
+        pooler they are the same few.
+        """
+        if connect != self._database.connection:
+            async with connect() as connection:
+                return (await _next(connection, sequence, 1))[0]
         place: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._waiting[sequence].append(place)
         if sequence not in self._serving:
@@ -36,7 +43,8 @@ class Indexes:
         while waiting:
             places, waiting[:] = waiting[:], []
             try:
-                indexes = await self._next(sequence, len(places))
+                async with self._database.connection() as connection:
+                    indexes = await _next(connection, sequence, len(places))
             except Exception as error:  # noqa: BLE001 - each of those who waited learns of it
                 for place in places:
                     if not place.done():
@@ -47,9 +55,9 @@ class Indexes:
                         place.set_result(index)
         del self._serving[sequence]
 
-    async def _next(self, sequence: str, count: int) -> list[int]:
-        async with self._database.connection() as connection:
-            try:
-                return [row[0] for row in await connection.fetch(_NEXT, sequence, count)]
-            except asyncpg.SequenceGeneratorLimitExceededError:
-                raise NothingToDerive from None
+
+async def _next(connection: Connection, sequence: str, count: int) -> list[int]:
+    try:
+        return [row[0] for row in await connection.fetch(_NEXT, sequence, count)]
+    except asyncpg.SequenceGeneratorLimitExceededError:
+        raise NothingToDerive from None

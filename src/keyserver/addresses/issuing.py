@@ -59,9 +59,9 @@ class Rings:
         return ring
 
 
-async def take_address(indexes: Indexes, ring: Ring, method: Method) -> Issued:
+async def take_address(connect: Connect, indexes: Indexes, ring: Ring, method: Method) -> Issued:
     """The ring's next index and its address for this method. The caller stores it with what it is for."""
-    index = await indexes.take(ring.index_sequence)
+    index = await indexes.take(ring.index_sequence, connect=connect)
     address = ring.key.address(index, spec=method.spec, address_type=method.address_type)
     return Issued(ring.id, index, address, match_key(method.spec.family, address))
 
@@ -79,7 +79,7 @@ async def issue_address(
     """A new address that belongs to the tenant from here on."""
     tries = 0
     while True:
-        issued = await take_address(indexes, ring, method)
+        issued = await take_address(connect, indexes, ring, method)
         row = (issued.key_ring_id, issued.index, issued.match_key, issued.address, tenant_id, method.id, now)
         async with connect() as connection:
             done: str = await connection.execute(INSERT_ADDRESS, *row)

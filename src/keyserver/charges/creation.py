@@ -103,7 +103,7 @@ async def store_charge(
     method, price = draft.method, draft.price
     tries = 0
     while True:
-        issued = await take_address(indexes, ring, method)
+        issued = await take_address(connect, indexes, ring, method)
         row = (
             issued.key_ring_id,
             issued.index,

@@ -49,13 +49,16 @@ class StrictRequest(Request):
 
 
 class StrictRoute(APIRoute):
-    """A route whose JSON is read strictly. Callers who may not call learn that first, whatever they sent."""
+    """A route whose JSON is read strictly, and as JSON whatever its content type says, as the older service did.
+
+    Callers who may not call learn that first, whatever they sent.
+    """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
 
         async def strict(request: Request) -> Response:
-            read = StrictRequest(request.scope, request.receive)
+            read = StrictRequest(_called_json(request.scope), request.receive)
             try:
                 return await handle(read)
             except RequestValidationError:
@@ -64,6 +67,13 @@ class StrictRoute(APIRoute):
                 raise
 
         return strict
+
+
+def _called_json(scope: Scope) -> Scope:
+    """The scope with the one content type that FastAPI reads as JSON."""
+    kept = [(name, value) for name, value in scope["headers"] if name != b"content-type"]
+    scope["headers"] = [*kept, (b"content-type", b"application/json")]
+    return scope
 
 
 async def json_of(request: Request) -> Any:
