@@ -11,6 +11,7 @@ from keyserver.chains.catalog import (
     chain_spec,
     choose_address_type,
     coin_types,
+    has_known_coin,
     is_testnet,
     match_key,
 )
@@ -264,3 +265,41 @@ def test_an_address_type_is_the_one_asked_for_or_the_default() -> None:
     assert choose_address_type(spec_of("tron"), None) is AddressType.TRON
     with pytest.raises(ValueError, match=r"^dogecoin has no such address type: give one of p2pkh$"):
         choose_address_type(spec_of("dogecoin"), "p2wpkh")
+
+
+@pytest.mark.parametrize(
+    ("chain", "coin"),
+    [
+        ("bitcoin", "BTC"),
+        ("litecoin", "LTC"),
+        ("dogecoin", "DOGE"),
+        ("ethereum", "ETH"),
+        ("base", "ETH"),
+        ("arbitrum", "ETH"),
+        ("optimism", "ETH"),
+        ("polygon", "POL"),
+        ("bsc", "BNB"),
+        ("avalanche", "AVAX"),
+        ("tron", "TRX"),
+    ],
+)
+def test_a_chains_own_coin_is_known_by_its_symbol(chain: str, coin: str) -> None:
+    assert spec_of(chain).coin == coin
+    assert has_known_coin(spec_of(chain))
+
+
+@pytest.mark.parametrize(
+    ("chain", "network", "coin"),
+    [
+        ("gnosis", "mainnet", "GNOSIS"),
+        ("simulated-utxo", "demo", "DEMOBTC"),
+        ("simulated-evm", "demo", "DEMOETH"),
+    ],
+)
+def test_the_coin_of_an_unknown_or_a_simulated_chain_is_one_no_market_knows(
+    chain: str, network: str, coin: str
+) -> None:
+    spec = spec_of(chain, network, type_="evm")
+
+    assert spec.coin == coin
+    assert not has_known_coin(spec)

@@ -102,6 +102,30 @@ async def test_a_token_paid_to_an_ether_charge_is_credited_at_market_and_the_cha
     await world.until_charge(made, status="Settled", additionalStatus="None")
 
 
+async def test_ether_on_a_chain_that_only_offers_a_token_waits_for_a_price_and_is_credited(
+    anvil: AnvilNode, world: World
+) -> None:
+    token, ether, units = await Token(anvil).deploy(), Ether(anvil), 3 * 10**17 + 1
+    await token.register(world.api, price_usd="1", type="stablecoin")
+    made = await world.charge(token)
+
+    await ether.pay(made.address, units)
+    await ether.mine(3)
+
+    (payment,) = await world.until(world.unmatched, lambda listed: len(listed) == 1)
+    assert (payment["token"], payment["amount"], payment["reason"]) == ("ETH", str(units), "no_price")
+    assert (payment["tenant_id"], payment["charge_id"], payment["address"]) == ("platform", None, made.address)
+    assert await world.balance() == 0
+
+    await world.reprice(ether, PRICE)
+    await world.until(world.balance, lambda balance: balance == worth(ether, units))
+    assert await world.unmatched() == []
+    charge = await world.found(made)
+    assert (charge["status"], charge["receivedAmount"], charge["payments"]) == ("New", "0", [])
+    assert world.receiver.told_of(made.id) == []
+    await world.assert_books_are_right()
+
+
 async def test_an_unregistered_look_alike_of_a_token_is_ignored(ether: Ether, anvil: AnvilNode, world: World) -> None:
     token, look_alike = await Token(anvil).deploy(), await Token(anvil).deploy()
     await token.register(world.api, price_usd="1")

@@ -83,6 +83,11 @@ class World:
         listed: list[Document] = (await self._get("/admin/payments?limit=200", AS_ADMIN))["payments"]
         return listed
 
+    async def unmatched(self) -> list[Document]:
+        """Confirmed payments that nobody is credited for yet, newest first."""
+        listed: list[Document] = (await self._get("/admin/payments?unmatched=true", AS_ADMIN))["payments"]
+        return listed
+
     async def scanner(self) -> Document:
         """What an operator is shown of the only blockchain followed."""
         (scanner,) = (await self._get("/admin/scanners", AS_ADMIN))["scanners"]

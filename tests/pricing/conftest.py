@@ -12,7 +12,7 @@ from keyserver.kit.db import Database
 
 @pytest.fixture
 async def add_method(database: Database) -> Callable[..., Awaitable[None]]:
-    """`await add_method(token, oracle_id=None, enabled=True, type="evm")`: one more method on the same ring."""
+    """`await add_method(token, oracle_id=None, enabled=True, type="evm", blockchain_id="chain")`: one more method."""
     created = datetime(2025, 1, 1, tzinfo=UTC)
     ring = KeyRing(
         id="ring", coin_type=60, account_index=0, curve="secp256k1", xpub="", material="", index_sequence="none"
@@ -21,12 +21,19 @@ async def add_method(database: Database) -> Callable[..., Awaitable[None]]:
         session.add_all([Blockchain(id="chain", chain="chain", network="regtest", family="evm"), ring])
     added = 0
 
-    async def add(token: str, *, oracle_id: str | None = None, enabled: bool = True, type: str = "evm") -> None:  # noqa: A002
+    async def add(
+        token: str,
+        *,
+        oracle_id: str | None = None,
+        enabled: bool = True,
+        type: str = "evm",  # noqa: A002
+        blockchain_id: str = "chain",
+    ) -> None:
         nonlocal added
         added += 1
         method = PaymentMethod(
             id=f"method-{added}",
-            blockchain_id="chain",
+            blockchain_id=blockchain_id,
             key_ring_id="ring",
             type=type,
             token=token,

@@ -12,6 +12,8 @@ from prometheus_client import REGISTRY
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
+from keyserver.chains.catalog import chain_spec
+from keyserver.chains.models import Blockchain
 from keyserver.kit.db import Database
 from keyserver.pricing.ports import Asset, Observation, SourceFailed
 from keyserver.pricing.refresher import assets_of_methods, record_observations, refresh_due
@@ -319,3 +321,34 @@ async def test_the_oracle_id_of_an_enabled_method_counts_before_a_disabled_one_s
     for oracle_id, enabled in methods[::-1] if reverse else methods:
         await add_method("UNI", oracle_id=oracle_id, enabled=enabled)
     assert await assets_of_methods(database) == [Asset("UNI", oracle_asset_id="right")]
+
+
+@pytest.mark.parametrize(
+    ("chain", "network", "coins"),
+    [
+        ("ethereum", "mainnet", ["ETH"]),
+        ("litecoin", "regtest", ["LTC"]),
+        ("gnosis", "mainnet", []),
+        ("tron", "mainnet", []),
+        ("simulated-evm", "demo", []),
+        ("simulated-utxo", "demo", []),
+    ],
+)
+async def test_a_blockchains_own_coin_is_asked_for_when_the_market_knows_it_and_it_can_be_paid(
+    database: Database, add_method: AddMethod, chain: str, network: str, coins: list[str]
+) -> None:
+    family = chain_spec(chain, network, type="evm").family
+    async with database.transaction() as session:
+        session.add(Blockchain(id="own", chain=chain, network=network, family=family))
+    assert await assets_of_methods(database) == []
+    await add_method("USDC", enabled=False, blockchain_id="own")
+    assert await assets_of_methods(database) == [*map(Asset, coins), Asset("USDC")]
+
+
+async def test_a_coin_that_is_a_payment_methods_token_too_is_asked_for_once_as_the_method_says(
+    database: Database, add_method: AddMethod
+) -> None:
+    async with database.transaction() as session:
+        session.add(Blockchain(id="own", chain="ethereum", network="mainnet", family="evm"))
+    await add_method("eth", oracle_id="ethereum", blockchain_id="own")
+    assert await assets_of_methods(database) == [Asset("ETH", oracle_asset_id="ethereum")]

@@ -39,8 +39,9 @@ class UtxoParams:
 class ChainSpec:
     """One chain on one network.
 
-    `address_types` starts with the default; `decimals` are those of the chain's own coin. `node_identity` is what its
-    nodes must say (genesis block hash, or EVM chain id in decimal), None where we do not know or it is not fixed.
+    `address_types` starts with the default. `coin` is the symbol of the chain's own coin (of an EVM chain we do not
+    know: its name in upper case), `decimals` are that coin's. `node_identity` is what its nodes must say (genesis block
+    hash, or EVM chain id in decimal), None where we do not know or it is not fixed.
     """
 
     chain: str
@@ -48,6 +49,7 @@ class ChainSpec:
     family: Family
     address_types: tuple[AddressType, ...]
     default_confirmations: int
+    coin: str
     decimals: int
     simulated: bool
     utxo: UtxoParams | None
@@ -56,6 +58,7 @@ class ChainSpec:
 
 @dataclass(frozen=True, slots=True)
 class _UtxoChain:
+    coin: str
     coin_type: int
     confirmations: int
     address_types: tuple[AddressType, ...]
@@ -64,6 +67,7 @@ class _UtxoChain:
 
 @dataclass(frozen=True, slots=True)
 class _EvmChain:
+    coin: str
     chain_id: int | None
     confirmations: int
 
@@ -81,6 +85,7 @@ _BITCOIN_REGTEST = UtxoParams(0x6F, 0xC4, "bcrt")
 
 _UTXO_CHAINS = {
     "bitcoin": _UtxoChain(
+        coin="BTC",
         coin_type=0,
         confirmations=3,
         address_types=_SEGWIT_TYPES,
@@ -96,6 +101,7 @@ _UTXO_CHAINS = {
         },
     ),
     "litecoin": _UtxoChain(
+        coin="LTC",
         coin_type=2,
         confirmations=12,
         address_types=_SEGWIT_TYPES,
@@ -109,6 +115,7 @@ _UTXO_CHAINS = {
         },
     ),
     "dogecoin": _UtxoChain(
+        coin="DOGE",
         coin_type=3,
         confirmations=33,
         address_types=(AddressType.P2PKH,),
@@ -122,21 +129,25 @@ _UTXO_CHAINS = {
         },
     ),
     "simulated-utxo": _UtxoChain(
-        coin_type=0, confirmations=2, address_types=_SEGWIT_TYPES, networks={DEMO: (_BITCOIN_REGTEST, None)}
+        coin="DEMOBTC",
+        coin_type=0,
+        confirmations=2,
+        address_types=_SEGWIT_TYPES,
+        networks={DEMO: (_BITCOIN_REGTEST, None)},
     ),
 }
 
 _EVM_CHAINS = {
-    "ethereum": _EvmChain(1, 33),
-    "base": _EvmChain(8453, 30),
-    "arbitrum": _EvmChain(42161, 300),
-    "optimism": _EvmChain(10, 30),
-    "polygon": _EvmChain(137, 128),
-    "bsc": _EvmChain(56, 15),
-    "avalanche": _EvmChain(43114, 12),
-    "simulated-evm": _EvmChain(None, 2),
+    "ethereum": _EvmChain("ETH", 1, 33),
+    "base": _EvmChain("ETH", 8453, 30),
+    "arbitrum": _EvmChain("ETH", 42161, 300),
+    "optimism": _EvmChain("ETH", 10, 30),
+    "polygon": _EvmChain("POL", 137, 128),
+    "bsc": _EvmChain("BNB", 56, 15),
+    "avalanche": _EvmChain("AVAX", 43114, 12),
+    "simulated-evm": _EvmChain("DEMOETH", None, 2),
 }
-_OTHER_EVM_CHAIN = _EvmChain(None, 33)
+_OTHER_EVM_CONFIRMATIONS = 33
 _EVM_TYPE_WORDS = frozenset({"evm", "erc20", "eth", "stablecoin"})
 
 _TRON_COIN_TYPE = 195
@@ -175,6 +186,7 @@ def _utxo_spec(chain: str, network: str) -> ChainSpec:
         family=Family.UTXO,
         address_types=known.address_types,
         default_confirmations=_confirmations(known.confirmations, network),
+        coin=known.coin,
         decimals=8,
         simulated=chain in _SIMULATED,
         utxo=params,
@@ -188,13 +200,14 @@ def _evm_spec(chain: str, network: str) -> ChainSpec:
         _require_network(chain, network, (DEMO,))
     if not (_WORD.fullmatch(chain) and _WORD.fullmatch(network)):
         raise ValueError("chain and network must be single words of letters, digits and hyphens")
-    known = _EVM_CHAINS.get(chain, _OTHER_EVM_CHAIN)
+    known = _EVM_CHAINS.get(chain) or _EvmChain(chain.upper(), None, _OTHER_EVM_CONFIRMATIONS)
     return ChainSpec(
         chain=chain,
         network=network,
         family=Family.EVM,
         address_types=(AddressType.EVM,),
         default_confirmations=_confirmations(known.confirmations, network),
+        coin=known.coin,
         decimals=18,
         simulated=simulated,
         utxo=None,
@@ -210,6 +223,7 @@ def _tron_spec(network: str) -> ChainSpec:
         family=Family.TRON,
         address_types=(AddressType.TRON,),
         default_confirmations=_TRON_CONFIRMATIONS,
+        coin="TRX",
         decimals=6,
         simulated=False,
         utxo=None,
@@ -268,3 +282,8 @@ def coin_types(spec: ChainSpec) -> frozenset[int]:
 def is_testnet(spec: ChainSpec) -> bool:
     """Whether coins on this network are worth nothing: any network but the main one."""
     return spec.network != MAINNET
+
+
+def has_known_coin(spec: ChainSpec) -> bool:
+    """Whether `spec.coin` is what the world calls the coin: not a simulated chain's, not one named after its chain."""
+    return not spec.simulated and (spec.family is not Family.EVM or spec.chain in _EVM_CHAINS)

@@ -48,17 +48,17 @@ async def credit(
     In time for a charge: at the charge's locked rate. Late, or without a charge: at the market's. Rounds down.
     Without a price, or beyond all measure, it stays uncredited and is listed as unmatched with a `reason`.
     """
-    method = await session.get_one(PaymentMethod, payment.payment_method_id)
     if charge is not None and _timely(charge, payment):
         price_usd, source = charge.price_usd, f"{LOCKED}: {charge.price_source}"
     else:
         try:
-            price = await market.price_in(session, method.token, stablecoin=method.type == STABLECOIN, now=now)
+            stablecoin = await _is_stablecoin(session, payment)
+            price = await market.price_in(session, payment.token, stablecoin=stablecoin, now=now)
         except PriceUnavailable:
             payment.reason = NO_PRICE
             return None
         price_usd, source = price.price_usd, price.source
-    nanos = units_to_nanos_down(payment.amount_units, price_usd=price_usd, decimals=method.decimals)
+    nanos = units_to_nanos_down(payment.amount_units, price_usd=price_usd, decimals=payment.decimals)
     if nanos > MOST_CREDITED_NANOS:
         payment.reason = ABSURD_VALUE
         return None
@@ -66,15 +66,14 @@ async def credit(
     payment.reason = None
     payment.credited_nanos = nanos
     payment.credits += 1
-    return _entry(payment, blockchain, method, nanos=nanos, now=now, reversing=False)
+    return _entry(payment, blockchain, nanos=nanos, now=now, reversing=False)
 
 
-async def reverse(session: AsyncSession, payment: Payment, blockchain: Blockchain, *, now: datetime) -> Entry | None:
+def reverse(payment: Payment, blockchain: Blockchain, *, now: datetime) -> Entry | None:
     """Takes back what stands credited; returns the entry to post, if there is one."""
     if payment.credited_nanos is None:
         return None
-    method = await session.get_one(PaymentMethod, payment.payment_method_id)
-    entry = _entry(payment, blockchain, method, nanos=payment.credited_nanos, now=now, reversing=True)
+    entry = _entry(payment, blockchain, nanos=payment.credited_nanos, now=now, reversing=True)
     payment.credited_nanos = None
     return entry
 
@@ -87,6 +86,13 @@ async def post_entries(session: AsyncSession, entries: Iterable[Entry | None]) -
         await post_all(await driver_connection(session), found)
 
 
+async def _is_stablecoin(session: AsyncSession, payment: Payment) -> bool:
+    """Only a payment method makes one; a chain's own coin without a method is none."""
+    if payment.payment_method_id is None:
+        return False
+    return (await session.get_one(PaymentMethod, payment.payment_method_id)).type == STABLECOIN
+
+
 def _timely(charge: Charge, payment: Payment) -> bool:
     assert payment.confirmed_at is not None
     return is_timely(terms_of(charge), seen_at=payment.seen_at, confirmed_at=payment.confirmed_at)
@@ -95,7 +101,6 @@ def _timely(charge: Charge, payment: Payment) -> bool:
 def _entry(
     payment: Payment,
     blockchain: Blockchain,
-    method: PaymentMethod,
     *,
     nanos: int,
     now: datetime,
@@ -103,7 +108,7 @@ def _entry(
 ) -> Entry | None:
     if nanos == 0:  # dust worth less than a nanodollar has nothing to post
         return None
-    holdings = holdings_account(chain=blockchain.chain, network=blockchain.network, token=method.token)
+    holdings = holdings_account(chain=blockchain.chain, network=blockchain.network, token=payment.token)
     tenant = tenant_account(payment.tenant_id)
     debit, credited = _sides(holdings, tenant, reversing=reversing)
     what = "reversal" if reversing else "credit"
@@ -114,17 +119,17 @@ def _entry(
         reference_id=f"{payment.id}:{what}:{payment.credits}",
         lines=transfer(debit=debit, credit=credited, amount_nanos=nanos),
         posted_at=now,
-        description=_description(payment, blockchain, method, reversing=reversing),
+        description=_description(payment, blockchain, reversing=reversing),
         metadata={
             "paymentId": payment.id,
             "chargeId": payment.charge_id,
             "chain": blockchain.chain,
             "network": blockchain.network,
-            "token": method.token,
+            "token": payment.token,
             "txHash": payment.tx_hash,
             "outputIndex": payment.output_index,
             "amount": str(payment.amount_units),
-            "decimals": method.decimals,
+            "decimals": payment.decimals,
             "priceUsd": format_price(payment.price_usd) if payment.price_usd is not None else None,
             "priceSource": payment.price_source,
         },
@@ -135,6 +140,6 @@ def _sides(holdings: AccountSpec, tenant: AccountSpec, *, reversing: bool) -> tu
     return (tenant, holdings) if reversing else (holdings, tenant)
 
 
-def _description(payment: Payment, blockchain: Blockchain, method: PaymentMethod, *, reversing: bool) -> str:
+def _description(payment: Payment, blockchain: Blockchain, *, reversing: bool) -> str:
     what = "Reversal: block orphaned, payment" if reversing else "Payment"
-    return f"{what} in {method.token} on {blockchain.chain} {blockchain.network}, {payment.tx_hash}"
+    return f"{what} in {payment.token} on {blockchain.chain} {blockchain.network}, {payment.tx_hash}"

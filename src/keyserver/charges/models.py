@@ -105,7 +105,10 @@ class Payment(Base):
     tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"))
     #: The charge this payment counts for: its address's, when asset and chain are the ones asked for.
     charge_id: Mapped[str | None] = mapped_column(ForeignKey("charges.id"))
-    payment_method_id: Mapped[str] = mapped_column(ForeignKey("payment_methods.id"))
+    #: Null when it came in the chain's own coin, and no payment method on that blockchain is for it.
+    payment_method_id: Mapped[str | None] = mapped_column(ForeignKey("payment_methods.id"))
+    token: Mapped[str]
+    decimals: Mapped[int] = mapped_column(SmallInteger)
     amount_units: Mapped[int] = mapped_column(Units())
     confirmations_required: Mapped[int] = mapped_column(Integer)
 

@@ -82,12 +82,11 @@ async def payments_of(
 
 async def list_payments(
     session: AsyncSession, *, unmatched: bool, before_id: str | None, limit: int
-) -> list[tuple[Payment, str, str, str]]:
-    """(payment, chain, network, token), newest first. Unmatched: confirmed, but not credited to anybody yet."""
+) -> list[tuple[Payment, str, str]]:
+    """(payment, chain, network), newest first. Unmatched: confirmed, but not credited to anybody yet."""
     query = (
-        select(Payment, Blockchain.chain, Blockchain.network, PaymentMethod.token)
+        select(Payment, Blockchain.chain, Blockchain.network)
         .join(Blockchain, Blockchain.id == Payment.blockchain_id)
-        .join(PaymentMethod, PaymentMethod.id == Payment.payment_method_id)
         .order_by(Payment.id.desc())
         .limit(limit)
     )
@@ -95,4 +94,4 @@ async def list_payments(
         query = query.where(Payment.status == PaymentStatus.CONFIRMED, Payment.credited_nanos.is_(None))
     if before_id is not None:
         query = query.where(Payment.id < before_id)
-    return [(payment, chain, network, token) for payment, chain, network, token in await session.execute(query)]
+    return [(payment, chain, network) for payment, chain, network in await session.execute(query)]

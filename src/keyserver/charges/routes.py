@@ -115,7 +115,7 @@ async def list_payments(
             id=payment.id,
             chain=chain,
             network=network,
-            token=token,
+            token=payment.token,
             address=payment.address,
             tx_hash=payment.tx_hash,
             output_index=payment.output_index,
@@ -127,6 +127,6 @@ async def list_payments(
             credited_usd=None if payment.credited_nanos is None else format_nanos(payment.credited_nanos),
             seen_at=payment.seen_at,
         )
-        for payment, chain, network, token in found[:limit]
+        for payment, chain, network in found[:limit]
     ]
     return AdminPaymentPage(payments=page, next_cursor=encode_cursor(page[-1].id) if len(found) > limit else None)

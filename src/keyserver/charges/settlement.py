@@ -5,7 +5,7 @@ longer part of the chain (`orphan`). Each may be told again; the second time cha
 order everywhere: charges by id, then ledger balances by account.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -16,6 +16,7 @@ from keyserver.addresses.models import Address
 from keyserver.chains.models import Blockchain, PaymentMethod
 from keyserver.charges.crediting import Market, credit, post_entries, reverse
 from keyserver.charges.models import Charge, Payment
+from keyserver.charges.paid_asset import PaidAsset, methods_on, paid_asset
 from keyserver.charges.reassessment import lock_charges, reassess
 from keyserver.charges.states import PaymentStatus
 from keyserver.kit.ids import new_id
@@ -89,7 +90,7 @@ async def orphan(session: AsyncSession, blockchain: Blockchain, *, above_height:
     affected = list(await session.scalars(query, execution_options={"populate_existing": True}))
     reversals = []
     for payment in affected:
-        reversals.append(await reverse(session, payment, blockchain, now=now))
+        reversals.append(reverse(payment, blockchain, now=now))
         payment.status = PaymentStatus.ORPHANED
         payment.block_height = payment.block_hash = payment.confirmed_at = payment.reason = None
         payment.confirmations = 0
@@ -117,14 +118,16 @@ async def _record(
     ours = await _owners(session, {arrival.match_key for arrival in arrivals})
     if not ours:
         return set()
-    methods = await _methods(session, blockchain)
+    methods = await methods_on(session, blockchain)
     touched: set[str | None] = set()
     for arrival in arrivals:
         address = ours.get(arrival.match_key)
-        method = _method_for(methods, arrival.asset, address)
-        if address is None or method is None:
+        if address is None:
             continue
-        touched.add(await _store(session, blockchain, arrival, address, method, block=block, now=now))
+        paid = paid_asset(blockchain, methods, arrival.asset, address)
+        if paid is None:
+            continue
+        touched.add(await _store(session, blockchain, arrival, address, paid, block=block, now=now))
     await session.flush()
     if block is not None:
         here = {arrival.tx_hash for arrival in arrivals if arrival.match_key in ours}
@@ -154,25 +157,12 @@ async def _owners(session: AsyncSession, match_keys: set[str]) -> dict[str, Addr
     return {address.match_key: address for address in await session.scalars(query)}
 
 
-async def _methods(session: AsyncSession, blockchain: Blockchain) -> Sequence[PaymentMethod]:
-    """All payment methods of the blockchain, disabled ones too: what arrives there is somebody's money all the same."""
-    query = select(PaymentMethod).where(PaymentMethod.blockchain_id == blockchain.id)
-    return list(await session.scalars(query.order_by(PaymentMethod.enabled.desc(), PaymentMethod.created_at)))
-
-
-def _method_for(methods: Iterable[PaymentMethod], asset: str, address: Address | None) -> PaymentMethod | None:
-    """The method the address was asked for when this is its asset; else any method of this asset."""
-    candidates = [method for method in methods if method.asset == asset]
-    asked = [method for method in candidates if address is not None and method.id == address.payment_method_id]
-    return next(iter(asked + candidates), None)
-
-
 async def _store(
     session: AsyncSession,
     blockchain: Blockchain,
     arrival: Arrival,
     address: Address,
-    method: PaymentMethod,
+    paid: PaidAsset,
     *,
     block: Inclusion | None,
     now: datetime,
@@ -186,7 +176,7 @@ async def _store(
         )
     )
     if payment is None:
-        charge = await _charge_at(session, address, method)
+        charge = await _charge_at(session, address, blockchain, arrival.asset)
         payment = Payment(
             id=new_id("pay"),
             blockchain_id=blockchain.id,
@@ -198,9 +188,11 @@ async def _store(
             address=address.address,
             tenant_id=address.tenant_id,
             charge_id=None if charge is None else charge.id,
-            payment_method_id=method.id,
+            payment_method_id=paid.payment_method_id,
+            token=paid.token,
+            decimals=paid.decimals,
             amount_units=arrival.amount_units,
-            confirmations_required=method.confirmations if charge is None else charge.confirmations_required,
+            confirmations_required=paid.confirmations if charge is None else charge.confirmations_required,
             status=PaymentStatus.SEEN,
             confirmations=0,
             credits=0,
@@ -217,13 +209,13 @@ async def _store(
     return payment.charge_id
 
 
-async def _charge_at(session: AsyncSession, address: Address, method: PaymentMethod) -> Charge | None:
+async def _charge_at(session: AsyncSession, address: Address, blockchain: Blockchain, asset: str) -> Charge | None:
     """The charge this address was made for, when it asked for this asset on this chain."""
     query = (
         select(Charge)
         .join(PaymentMethod, PaymentMethod.id == Charge.payment_method_id)
         .where(Charge.key_ring_id == address.key_ring_id, Charge.address_index == address.address_index)
-        .where(PaymentMethod.blockchain_id == method.blockchain_id, PaymentMethod.asset == method.asset)
+        .where(PaymentMethod.blockchain_id == blockchain.id, PaymentMethod.asset == asset)
     )
     return await session.scalar(query)
 

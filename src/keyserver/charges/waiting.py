@@ -1,6 +1,7 @@
 """Payments that confirmed while there was no price for them: credited once there is one."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import select
@@ -21,16 +22,25 @@ _WAITING = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class _Asset:
+    payment_method_id: str | None
+    token: str
+    stablecoin: bool
+
+
 async def credit_waiting(database: Database, *, market: Market, now: Callable[[], datetime], limit: int = 100) -> int:
     """Credits payments whose token has a price by now, each in a transaction of its own; returns how many.
 
-    At most `limit` payments of each payment method: those of a token that never gets a price hold up no others.
+    At most `limit` payments of each payment method, and of each coin without one: those of a token that never gets a
+    price hold up no others.
     """
     credited = 0
-    for method in await _methods_waiting(database):
-        if not await _has_price(database, method, market=market, now=now()):
+    for asset in await _assets_waiting(database):
+        if not await _has_price(database, asset, market=market, now=now()):
             continue
-        query = select(Payment.id).where(*_WAITING, Payment.payment_method_id == method.id)
+        same = (Payment.payment_method_id.is_not_distinct_from(asset.payment_method_id), Payment.token == asset.token)
+        query = select(Payment.id).where(*_WAITING, *same)
         async with database.transaction() as session:
             waiting = list(await session.scalars(query.order_by(Payment.id).limit(limit)))
         for payment_id in waiting:
@@ -38,16 +48,22 @@ async def credit_waiting(database: Database, *, market: Market, now: Callable[[]
     return credited
 
 
-async def _methods_waiting(database: Database) -> list[PaymentMethod]:
-    waiting = select(Payment.payment_method_id).where(*_WAITING)
+async def _assets_waiting(database: Database) -> list[_Asset]:
+    query = (
+        select(Payment.payment_method_id, Payment.token, PaymentMethod.type)
+        .outerjoin(PaymentMethod, PaymentMethod.id == Payment.payment_method_id)
+        .where(*_WAITING)
+        .distinct()
+    )
     async with database.transaction() as session:
-        return list(await session.scalars(select(PaymentMethod).where(PaymentMethod.id.in_(waiting))))
+        rows = (await session.execute(query)).all()
+    return [_Asset(method_id, token, stablecoin=type_ == STABLECOIN) for method_id, token, type_ in rows]
 
 
-async def _has_price(database: Database, method: PaymentMethod, *, market: Market, now: datetime) -> bool:
+async def _has_price(database: Database, asset: _Asset, *, market: Market, now: datetime) -> bool:
     try:
         async with database.transaction() as session:
-            await market.price_in(session, method.token, stablecoin=method.type == STABLECOIN, now=now)
+            await market.price_in(session, asset.token, stablecoin=asset.stablecoin, now=now)
     except PriceUnavailable:
         return False
     return True

@@ -57,7 +57,7 @@ class ListedPrice:
 
 
 async def listing(session: AsyncSession, *, policy: Policy, now: datetime) -> list[ListedPrice]:
-    """Every token that has a price or a payment method, by symbol."""
+    """Every token that has a price or that we can be paid in, by symbol."""
     facts = await read_facts(session)
     tokens = sorted(facts.keys() | {asset.token for asset in await priced_assets(session)})
     stable = await stablecoins(session)

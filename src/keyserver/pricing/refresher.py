@@ -10,6 +10,7 @@ from sqlalchemy import or_, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from keyserver.chains.catalog import Family, chain_spec, has_known_coin
 from keyserver.kit.clock import Clock
 from keyserver.kit.db import Database
 from keyserver.kit.metrics import PRICE_FETCHES
@@ -49,6 +50,11 @@ RETURNING claimed.source,
 _PRICED_ASSETS = text("""
 SELECT DISTINCT ON (upper(token)) upper(token) AS token, oracle_asset_id FROM payment_methods
 ORDER BY upper(token), enabled DESC, oracle_asset_id IS NULL, created_at, id
+""")
+
+_BLOCKCHAINS_WITH_A_METHOD = text("""
+SELECT chain, network, family FROM blockchains AS b
+WHERE EXISTS (SELECT FROM payment_methods WHERE blockchain_id = b.id)
 """)
 
 
@@ -98,14 +104,27 @@ async def refresh_due(
 
 
 async def priced_assets(session: AsyncSession) -> list[Asset]:
-    """Each token of a payment method once, by its symbol.
+    """Each token of a payment method, and each own coin of a blockchain that has one, once and by symbol.
+
+    A coin without a method can be paid to any address there is on its blockchain, and is credited at market as well.
 
     Disabled methods count: their addresses stay their tenants', and a late payment is credited at the market price.
     Of several oracle ids for one token an enabled method's is taken, the oldest first.
     """
-    return [
+    tokens = [
         Asset(token=row.token, oracle_asset_id=row.oracle_asset_id) for row in await session.execute(_PRICED_ASSETS)
     ]
+    coins = await _own_coins(session) - {asset.token for asset in tokens}
+    return sorted([*tokens, *map(Asset, coins)], key=lambda asset: asset.token)
+
+
+async def _own_coins(session: AsyncSession) -> set[str]:
+    """Not those that only pins can price: a simulated chain's, and one whose real name we do not know."""
+    specs = [
+        chain_spec(row.chain, row.network, type=row.family) for row in await session.execute(_BLOCKCHAINS_WITH_A_METHOD)
+    ]
+    followed = {Family.EVM, Family.UTXO}
+    return {spec.coin for spec in specs if spec.family in followed and has_known_coin(spec)}
 
 
 async def assets_of_methods(database: Database) -> list[Asset]:

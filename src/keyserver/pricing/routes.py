@@ -15,7 +15,7 @@ router = APIRouter(prefix="/admin/prices", tags=["admin"], route_class=StrictRou
 
 @router.get("")
 async def list_prices(session: Session, prices: Prices, now: Now) -> PriceList:
-    """Every token that has a price or a payment method, with what each source said of it, and the sources."""
+    """Every token that has a price or that we can be paid in, with what each source said of it, and the sources."""
     listed = await listing.listing(session, policy=prices.policy, now=now())
     states = await listing.source_states(session)
     return PriceList(
