@@ -154,6 +154,7 @@ async def _api(settings: Settings, url: str, master: MasterKey, listener: socket
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # nobody asks who the client was
         timeout_graceful_shutdown=max(1, round(settings.shutdown_seconds)),
         ws="none",
     )

@@ -133,16 +133,9 @@ class Database:
         async with self._sessions() as session, session.begin():
             yield session
 
-    @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Connection]:
+    def connection(self) -> AbstractAsyncContextManager[Connection]:
         """A bare connection in autocommit, for one statement at a time."""
-        pool = self._pool or await self._open_pool()
-        async with pool.acquire(timeout=self._pool_timeout) as connection:
-            if self._prepared:
-                yield connection
-            else:  # a pooler may hand every statement to another server: pin one
-                async with connection.transaction():
-                    yield connection
+        return _Lent(self)
 
     async def _open_pool(self) -> asyncpg.Pool:
         async with self._pool_lock:
@@ -159,6 +152,37 @@ class Database:
         if self._pool is not None:
             self._pool.terminate()
         await self.engine.dispose()
+
+
+class _Lent(AbstractAsyncContextManager[Connection]):
+    """A bare connection for as long as the context lasts. By hand: a generator would cost as much as the pool."""
+
+    __slots__ = ("_connection", "_database", "_transaction")
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._transaction: Any = None
+
+    async def __aenter__(self) -> Connection:
+        pool = self._database._pool or await self._database._open_pool()  # noqa: SLF001 - of one piece with it
+        self._connection = await pool.acquire(timeout=self._database._pool_timeout)  # noqa: SLF001
+        if not self._database._prepared:  # noqa: SLF001 - a pooler may hand every statement to another server: pin one
+            self._transaction = self._connection.transaction()
+            try:
+                await self._transaction.start()
+            except BaseException:
+                await pool.release(self._connection)
+                raise
+        return self._connection
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        pool = self._database._pool  # noqa: SLF001
+        assert pool is not None
+        try:
+            if self._transaction is not None:
+                await (self._transaction.commit() if kind is None else self._transaction.rollback())
+        finally:
+            await pool.release(self._connection)
 
 
 class _BareConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg is untyped
