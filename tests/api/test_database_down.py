@@ -78,6 +78,7 @@ async def test_a_database_that_is_gone_is_503_everywhere_and_comes_back_by_itsel
         for index in range(2):
             await asyncio.gather(*(api.get("/charges", headers=AS_PLATFORM) for _ in range(10)))
             await proxy.cut()
+            await asyncio.sleep(0.3)  # the list is kept that long
             await all_unavailable(api, within=5.0)
             await proxy.mend()
             await well_again(api, index=index)
@@ -104,6 +105,7 @@ async def test_a_database_that_hangs_is_503_within_a_bounded_time(database_url: 
         await register(api, litecoin())
         await asyncio.gather(*(api.get("/charges", headers=AS_PLATFORM) for _ in range(10)))
         proxy.silence()
+        await asyncio.sleep(0.3)  # the list is kept that long
         await all_unavailable(api, within=15.0)
         started = time.monotonic()
         answers = await asyncio.gather(*(api.get("/chains") for _ in range(30)))

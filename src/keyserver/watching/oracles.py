@@ -4,9 +4,10 @@ from sqlalchemy import select
 
 from keyserver.chains.catalog import Family
 from keyserver.chains.models import Blockchain, PaymentMethod
-from keyserver.kit.db import Database
+from keyserver.kit.db import Database, is_unavailable
 from keyserver.kit.jsonrpc import JsonRpc
 from keyserver.kit.secrets import MasterKey, NotDecryptable
+from keyserver.pricing.ports import SourceFailed
 from keyserver.pricing.sources.chainlink import ChainlinkFeed, EthCall
 from keyserver.watching.targets import headers_of, url_of
 
@@ -20,14 +21,13 @@ class OracleFeeds:
         self._clients: dict[tuple[str, tuple[tuple[str, str], ...]], JsonRpc] = {}
 
     async def feeds(self) -> list[ChainlinkFeed]:
-        query = (
-            select(PaymentMethod)
-            .join(Blockchain, Blockchain.id == PaymentMethod.blockchain_id)
-            .where(Blockchain.family == Family.EVM, PaymentMethod.oracle_address.is_not(None))
-            .order_by(PaymentMethod.id)
-        )
-        async with self._database.transaction() as session:
-            methods = list(await session.scalars(query))
+        """SourceFailed while the database is away: there is nothing wrong with the source itself."""
+        try:
+            methods = await self._methods()
+        except Exception as error:
+            if is_unavailable(error):
+                raise SourceFailed("The database does not answer") from error
+            raise
         found = []
         for method in methods:
             try:
@@ -36,6 +36,16 @@ class OracleFeeds:
                 continue  # the watcher says so, once, for the same node
             found.append(ChainlinkFeed(method.token, method.oracle_address or "", call))
         return found
+
+    async def _methods(self) -> list[PaymentMethod]:
+        query = (
+            select(PaymentMethod)
+            .join(Blockchain, Blockchain.id == PaymentMethod.blockchain_id)
+            .where(Blockchain.family == Family.EVM, PaymentMethod.oracle_address.is_not(None))
+            .order_by(PaymentMethod.id)
+        )
+        async with self._database.transaction() as session:
+            return list(await session.scalars(query))
 
     def _call(self, method: PaymentMethod) -> EthCall:
         key = (url_of(method, self._master), headers_of(method, self._master))
