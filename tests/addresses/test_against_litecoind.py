@@ -1,8 +1,5 @@
 """A third opinion: the addresses a node derives from the same key, by output descriptor."""
 
-import os
-import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -13,6 +10,8 @@ from typing import Any
 import httpx
 import pytest
 from tests.addresses.account_keys import public_key
+from tests.nodes.required import require
+from tests.ports import free_port
 
 from keyserver.addresses.derive import RingKey
 from keyserver.chains.catalog import AddressType, chain_spec
@@ -27,29 +26,13 @@ DESCRIPTORS = {
 NETWORKS = {"mainnet": ((), "xpub"), "testnet": (("-testnet",), "tpub"), "regtest": (("-regtest",), "tpub")}
 
 
-def litecoind() -> str:
-    found = shutil.which("litecoind")
-    if found is None:
-        if os.environ.get("KEYSERVER_REQUIRE_NODES") == "1":
-            pytest.fail("litecoind is required and not installed", pytrace=False)
-        pytest.skip("litecoind is not installed")
-    return found
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 @contextmanager
 def node(directory: Path, flags: tuple[str, ...]) -> Iterator[httpx.Client]:
     """A node that talks to nobody but us, on the network that `flags` choose."""
     port = free_port()
     process = subprocess.Popen(
         [
-            litecoind(),
+            require("litecoind"),
             *flags,
             f"-datadir={directory}",
             f"-rpcport={port}",
