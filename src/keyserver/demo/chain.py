@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, Select, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from keyserver.chains.models import NATIVE
 from keyserver.demo.models import DemoBlock, DemoTransfer
 from keyserver.kit.db import Database
 from keyserver.watching.ports import Block, BlockNotFound, BlockRef, Mempool, Node, Transfer
@@ -169,7 +170,7 @@ class SimulatedChain:
 
 
 def _transfers(rows: Sequence[DemoTransfer], contracts: frozenset[str] | None) -> list[Transfer]:
-    wanted = None if contracts is None else contracts | {"native"}
+    wanted = None if contracts is None else contracts | {NATIVE}
     return [
         Transfer(each.tx_hash, each.output_index, each.asset, each.address, each.amount_units)
         for each in rows

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+from keyserver.chains.models import NATIVE
 from keyserver.kit.jsonrpc import AnswerTooLarge, JsonRpc, RpcError, RpcFailure, RpcUnavailable
 from keyserver.watching.ports import (
     Block,
@@ -27,7 +28,6 @@ from keyserver.watching.ports import (
     WrongNode,
 )
 
-NATIVE = "native"
 DECIMALS = 8
 NO_PARENT = "0" * 64
 #: Transactions asked for in one request, and how often the mempool is read anew when the tip moves meanwhile.

@@ -13,10 +13,9 @@ from typing import Any
 
 from Crypto.Hash import keccak
 
+from keyserver.chains.models import NATIVE
 from keyserver.watching.ports import BlockNotFound, NodeUnavailable, Transfer
 
-#: `payments.asset` of the chain's own coin.
-NATIVE = "native"
 #: keccak256("Transfer(address,address,uint256)"), which ERC-20 and ERC-721 share.
 TRANSFER_TOPIC = "0xddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef"
 
