@@ -125,8 +125,9 @@ class World:
             await asyncio.sleep(0.05)
 
     def log_tail(self) -> str:
-        lines = self.server.log.read_text().splitlines()
-        return "\n".join([f"exit code {self.server.exit_code}; the server's log ended with", *lines[-15:]])
+        """What the server said last, but for the requests it answered: those are the test's own questions."""
+        lines = [line for line in self.server.log.read_text().splitlines() if '"event":"request"' not in line]
+        return "\n".join([f"exit code {self.server.exit_code}; the server's log ended with", *lines[-25:]])
 
     async def until_charge(self, made: Made, *, within: float = PATIENCE, **members: Any) -> Document:
         """The charge once all these members have these values."""
@@ -162,14 +163,16 @@ class World:
     # --- time -------------------------------------------------------------------------------------------------------
 
     async def let_it_expire(self, made: Made, *, at: datetime | None = None) -> None:
-        """Moves the charge's expiry to `at`, or to the moment it was created, as if its lifetime had passed.
+        """Moves the charge's expiry to `at`, or to a minute before it was created, as if its lifetime had passed.
 
-        The shortest lifetime is a minute: nobody wants to wait for it.
+        The shortest lifetime is a minute: nobody wants to wait for it. Not to the moment it was created: a block's time
+        is in whole seconds, and one mined within that very second would be in time.
         """
         connection = await asyncpg.connect(self.database_url)
         try:
             moved = await connection.execute(
-                "UPDATE charges SET expires_at = coalesce($2, created_at), deadline_at = coalesce($2, created_at)"
+                "UPDATE charges SET (expires_at, deadline_at) = (moment, moment)"
+                " FROM coalesce($2, (SELECT created_at - interval '1 minute' FROM charges WHERE id = $1)) AS moment"
                 " WHERE id = $1",
                 made.id,
                 at,
