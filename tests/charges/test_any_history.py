@@ -183,7 +183,7 @@ class History(RuleBasedStateMachine):
         """Credited is what the chain holds deep enough, each once; the tenant's balance is their sum."""
         deep = Counter(
             (each.tx_hash, each.output_index, each.asset)
-            for block in self.chain.blocks
+            for block in self.chain.branch
             if self.chain.height - block.height + 1 >= CONFIRMATIONS
             for each in block.transfers
         )

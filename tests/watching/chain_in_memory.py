@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from keyserver.watching.ports import Block, BlockNotFound, BlockRef, Mempool, Node, Transfer
+from keyserver.watching.ports import Block, BlockNotFound, BlockRef, ChainSource, Mempool, Node, Transfer
 
 _transactions = itertools.count(1)
 _blocks = itertools.count(1)
@@ -19,13 +19,13 @@ def transfer(
 
 
 @dataclass
-class ChainInMemory:
-    """`blocks` is the best branch. `failures` are raised, one by one, by the calls to come; `broken` heights always."""
+class ChainInMemory(ChainSource):
+    """`branch` is the best one. `failures` are raised, one by one, by the calls to come; `broken` heights always."""
 
     identity: str = "in memory"
     started_at: datetime = field(default_factory=lambda: datetime(2026, 3, 1, 12, 0, tzinfo=UTC))
     has_mempool: bool = True
-    blocks: list[Block] = field(default_factory=list)
+    branch: list[Block] = field(default_factory=list)
     waiting: list[Transfer] = field(default_factory=list)
     failures: list[Exception] = field(default_factory=list)
     broken: dict[int, Exception] = field(default_factory=dict)
@@ -35,14 +35,14 @@ class ChainInMemory:
     closed: bool = False
 
     def __post_init__(self) -> None:
-        if not self.blocks:
-            self.blocks.append(Block(0, GENESIS, "", self.started_at, ()))
+        if not self.branch:
+            self.branch.append(Block(0, GENESIS, "", self.started_at, ()))
 
     # --- what a test makes happen -----------------------------------------------------------------------------
 
     @property
     def height(self) -> int:
-        return self.blocks[-1].height
+        return self.branch[-1].height
 
     def mine(self, *transfers: Transfer, at: datetime | None = None, blocks: int = 1) -> Block:
         """Blocks on top; the first holds these transfers, which no longer wait."""
@@ -50,16 +50,16 @@ class ChainInMemory:
         taken = {each.tx_hash for each in transfers}
         self.waiting = [each for each in self.waiting if each.tx_hash not in taken]
         for _ in range(blocks):
-            parent = self.blocks[-1]
+            parent = self.branch[-1]
             mined_at = at or parent.mined_at + timedelta(seconds=1)
-            self.blocks.append(Block(parent.height + 1, f"block{next(_blocks)}", parent.hash, mined_at, held))
+            self.branch.append(Block(parent.height + 1, f"block{next(_blocks)}", parent.hash, mined_at, held))
             held = ()
-        return self.blocks[-1]
+        return self.branch[-1]
 
     def fork(self, depth: int) -> list[Transfer]:
         """Drops the newest blocks; returns what they held. What is mined next is a rival branch."""
-        gone = self.blocks[-depth:] if depth else []
-        del self.blocks[len(self.blocks) - len(gone) :]
+        gone = self.branch[-depth:] if depth else []
+        del self.branch[len(self.branch) - len(gone) :]
         return [each for block in gone for each in block.transfers]
 
     def wait(self, *transfers: Transfer) -> None:
@@ -107,13 +107,13 @@ class ChainInMemory:
         self.closed = True
 
     def _shown(self) -> list[Block]:
-        return self.blocks[: len(self.blocks) - self.lag] if self.lag else self.blocks
+        return self.branch[: len(self.branch) - self.lag] if self.lag else self.branch
 
     def _at(self, height: int) -> Block:
         self._fail()
         if not 0 <= height < len(self._shown()):
             raise BlockNotFound(f"there is no block {height}")
-        return self.blocks[height]
+        return self.branch[height]
 
     def _fail(self) -> None:
         if self.failures:

@@ -26,11 +26,11 @@ async def cursor(world: World) -> tuple[int, str]:
 
 
 async def is_at_tip(world: World) -> bool:
-    tip = world.chain.blocks[-1]
+    tip = world.chain.branch[-1]
     async with world.database.transaction() as session:
         query = select(ScannedBlock.height, ScannedBlock.block_hash).where(ScannedBlock.blockchain_id == BLOCKCHAIN)
         remembered = {row.height: row.block_hash for row in await session.execute(query)}
-    ours = {block.height: block.hash for block in world.chain.blocks if block.height in remembered}
+    ours = {block.height: block.hash for block in world.chain.branch if block.height in remembered}
     return await cursor(world) == (tip.height, tip.hash) and remembered == ours
 
 

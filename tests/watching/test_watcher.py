@@ -78,7 +78,7 @@ async def test_new_and_changed_targets_are_picked_up_and_ended_cleanly(world: Wo
     sources: dict[str, ChainInMemory] = {}
 
     def make(target: Target) -> ChainSource:
-        sources[target.url] = ChainInMemory(started_at=world.clock(), blocks=list(world.chain.blocks))
+        sources[target.url] = ChainInMemory(started_at=world.clock(), branch=list(world.chain.branch))
         return sources[target.url]
 
     async with watching(world, make):
@@ -116,7 +116,7 @@ async def test_a_failing_block_sets_the_alarm_and_is_not_skipped_and_mending_the
     await reach_node(world, "http://bad")
     good = ChainInMemory(started_at=world.clock())
     good.mine(blocks=4)
-    bad = ChainInMemory(started_at=world.clock(), blocks=list(good.blocks), broken={3: RuntimeError("unreadable")})
+    bad = ChainInMemory(started_at=world.clock(), branch=list(good.branch), broken={3: RuntimeError("unreadable")})
     async with watching(world, lambda target: bad if target.url == "http://bad" else good):
         await until(lambda: stuck() == 1)
         assert await height(world) == 2

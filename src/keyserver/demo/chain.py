@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from keyserver.chains.models import NATIVE
 from keyserver.demo.models import DemoBlock, DemoTransfer
 from keyserver.kit.db import Database
-from keyserver.watching.ports import Block, BlockNotFound, BlockRef, Mempool, Node, Transfer
+from keyserver.watching.ports import Block, BlockNotFound, BlockRef, ChainSource, Mempool, Node, Transfer
 
 #: Never called; a payment method must have some URL.
 SIMULATED_URL = "http://simulated.invalid"
@@ -103,7 +103,7 @@ def _canonical(blockchain_id: str) -> Select[DemoBlock]:
 # --- the port ---------------------------------------------------------------------------------------------------
 
 
-class SimulatedChain:
+class SimulatedChain(ChainSource):
     """A `ChainSource` over the simulated chain's tables."""
 
     def __init__(self, database: Database, blockchain_id: str) -> None:

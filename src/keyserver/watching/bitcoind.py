@@ -20,6 +20,7 @@ from keyserver.watching.ports import (
     Block,
     BlockNotFound,
     BlockRef,
+    ChainSource,
     Mempool,
     Node,
     NodeUnavailable,
@@ -49,7 +50,7 @@ _COOKIE_PREFIX = "__cookie__:"
 _COOKIE_MAX_CHARACTERS = 256
 
 
-class BitcoindSource:
+class BitcoindSource(ChainSource):
     """A `ChainSource`. `url` is `http(s)://user:password@host:port/`, or carries `?cookie=/path/to/.cookie`: then
     the node's cookie file is read for every request, since the node writes a new one at each start.
 

@@ -10,9 +10,11 @@ SourceError
 └── BlockNotFound     does not (or no longer) know the block asked for: look at the tip again
 """
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Protocol
 
 
@@ -47,6 +49,9 @@ class Transfer:
     """One output or token transfer. `asset` is `native` or the token contract's match key; `amount_units` base units.
 
     `address` is the receiver's match key (`chains.catalog.match_key`): lower case on EVM chains, as written elsewhere.
+    `output_index`: position among the outputs of a UTXO transaction, a token transfer's log index in the block; of an
+    EVM coin 0 for the transaction itself and 1 upwards for its internal calls, depth first, every call counted.
+    `least_confirmations`: how deep it must be whatever was asked for, as new coins of a block reward must mature.
     """
 
     tx_hash: str
@@ -54,15 +59,20 @@ class Transfer:
     asset: str
     address: str
     amount_units: int
+    least_confirmations: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
+    """`shows_internal_calls` is False when coin that contracts passed on may be missing from `transfers`: the node does
+    not show it, and balances have to be compared to find it."""
+
     height: int
     hash: str
     parent_hash: str
     mined_at: datetime
     transfers: Sequence[Transfer]
+    shows_internal_calls: bool = True
 
     @property
     def ref(self) -> BlockRef:
@@ -86,7 +96,24 @@ class Node:
     capabilities: dict[str, str]
 
 
+class FinalityTag(StrEnum):
+    """Block tags of Ethereum's consensus layer (execution-apis)."""
+
+    SAFE = "safe"
+    FINALIZED = "finalized"
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What an account of an EVM chain holds after a block, and how many transactions it had sent by then."""
+
+    balance_units: int
+    nonce: int
+
+
 class ChainSource(Protocol):
+    """Methods with a body are what an adapter of a chain without the matter in question inherits."""
+
     async def identify(self) -> Node:
         """Raises WrongNode when the node cannot be the registered chain and network, NodeUnavailable while it syncs."""
 
@@ -104,6 +131,38 @@ class ChainSource(Protocol):
 
         All parts are of one block (asked for by its hash). BlockNotFound when the branch moved away meanwhile.
         """
+
+    async def blocks(self, first: int, count: int, *, contracts: frozenset[str]) -> list[Block]:
+        """Up to `count` consecutive blocks from height `first`, each as `block` gives it and on top of the one before.
+
+        Fewer when the branch is changing or a later one fails; at least one, or what `block` raises for the first.
+        """
+        asked = (self.block(height, contracts=contracts) for height in range(first, first + count))
+        found: list[Block] = []
+        for answer in await asyncio.gather(*asked, return_exceptions=True):
+            if isinstance(answer, BaseException):
+                if not found:
+                    raise answer
+                break
+            if found and answer.parent_hash != found[-1].hash:
+                break
+            found.append(answer)
+        return found
+
+    async def news(self, tip: BlockRef, *, within: float) -> None:  # noqa: ARG002 - for those who are told
+        """Returns once the node says that its tip is no longer this one, and after `within` seconds at the latest.
+
+        Never raises SourceError: whatever goes wrong, the rest of the time is waited.
+        """
+        await asyncio.sleep(within)
+
+    async def final_height(self, tag: FinalityTag) -> int | None:  # noqa: ARG002 - for chains that have it
+        """Height of the newest block the chain itself calls final; None when this chain or node knows no such thing."""
+        return None
+
+    async def holdings(self, addresses: Sequence[str], *, block_hash: str) -> list[Holding] | None:  # noqa: ARG002
+        """What each account holds after this block, in order; None when the node no longer has that block's state."""
+        return None
 
     async def mempool(self, *, known: frozenset[str]) -> Mempool | None:
         """What waits, with the transfers of transactions not in `known`; None when this chain has nothing to show."""

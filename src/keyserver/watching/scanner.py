@@ -6,7 +6,6 @@ fork: what we applied above the last common block is un-confirmed, then the new 
 is tried again, for as long as it takes, and never stepped over.
 """
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -213,18 +212,11 @@ class Follower:
 
     async def _fetch(self, cursor: BlockRef, count: int, contracts: frozenset[str]) -> list[Block]:
         """The next blocks, each on top of the one before; none when the branch has just changed."""
-        heights = range(cursor.height + 1, cursor.height + count + 1)
-        asked = (self._source.block(height, contracts=contracts) for height in heights)
-        fitting: list[Block] = []
-        for answer in await asyncio.gather(*asked, return_exceptions=True):
-            if isinstance(answer, BaseException):
-                if not fitting and not isinstance(answer, BlockNotFound):
-                    raise answer
-                break
-            if answer.parent_hash != (fitting[-1].hash if fitting else cursor.hash):
-                break
-            fitting.append(answer)
-        return fitting
+        try:
+            blocks = await self._source.blocks(cursor.height + 1, count, contracts=contracts)
+        except BlockNotFound:
+            return []
+        return blocks if blocks[0].parent_hash == cursor.hash else []
 
     async def _contracts(self) -> frozenset[str]:
         async with self._database.transaction() as session:
