@@ -9,6 +9,7 @@ from fastapi.openapi.utils import get_openapi
 
 from keyserver import health
 from keyserver.access import routes as access
+from keyserver.access.attempts import FailedAttempts
 from keyserver.access.keys import KeyRing
 from keyserver.access.tenants import KnownTenants
 from keyserver.addresses import routes as addresses
@@ -55,6 +56,7 @@ def create_app(
         state.admin_token = settings.admin_token.get_secret_value() if settings.admin_token else None
         service_key = settings.service_key.get_secret_value() if settings.service_key else None
         state.keys = KeyRing(database, service_key=service_key, clock=clock, cache_lifetime=cache_lifetime)
+        state.failed_attempts = FailedAttempts(settings.failed_keys_per_minute)
         state.known_tenants = KnownTenants(database)
         state.registry = Registry(database, cache_lifetime=cache_lifetime)
         state.rings = Rings()

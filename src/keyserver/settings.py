@@ -32,6 +32,9 @@ class Settings(BaseSettings):
     demo: bool = Field(False, description="Demo mode: simulated chains and /demo/*, never in production")
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
     shutdown_seconds: float = Field(10.0, gt=0, description="How long requests in flight may take after SIGTERM")
+    failed_keys_per_minute: int = Field(
+        100, ge=1, description="Wrong keys from one address, by process, before more are refused unread"
+    )
 
     database_pool: int = Field(10, ge=2, le=200, description="Connections of each of a process's two pools")
     database_prepared_statements: bool = Field(True, description="false behind a PgBouncer older than 1.21")

@@ -49,6 +49,7 @@ ADMIN_ROUTES = [
     ("GET", "/admin/tenants/platform/keys"),
     ("POST", "/admin/tenants/platform/webhook-secret"),
     ("DELETE", "/admin/keys/key_x"),
+    ("POST", "/admin/keys/key_x/rotate"),
     ("POST", "/admin/ledger/entries"),
     ("GET", "/admin/ledger/trial-balance"),
     ("GET", "/admin/payments"),

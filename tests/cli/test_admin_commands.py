@@ -86,6 +86,10 @@ async def test_a_tenants_secret_and_keys_are_shown_once_and_work(server: ServerP
     shown = await keyserver("keys", "list", "acme", **on(server))
     assert key["id"] in shown.stdout
     assert key["key"] not in shown.stdout
+    successor = await keyserver("keys", "rotate", key["id"], "--overlap", "1h", **on(server))
+    assert await _accepted(server, successor.stdout.splitlines()[-1])
+    assert await _accepted(server, key["key"])
+    assert "--overlap must be like" in refusal(await keyserver("keys", "rotate", key["id"], "--overlap", "soon"))
     assert (await keyserver("keys", "revoke", key["id"], **on(server))).returncode == 0
     assert not await _accepted(server, key["key"])
 
@@ -93,6 +97,8 @@ async def test_a_tenants_secret_and_keys_are_shown_once_and_work(server: ServerP
     assert rotated.stdout.splitlines()[-1].startswith("whsec_")
     assert rotated.stdout.splitlines()[-1] not in made.stdout
     assert "404" in refusal(await keyserver("keys", "list", "nobody", **on(server)))
+    demo = await keyserver("tenants", "create", "D", "--type", "platform_service", "--tier", "demo", **on(server))
+    assert demo.returncode == 0, demo.stderr
     assert "exists already" in refusal(await keyserver("tenants", "create", "Acme", "--id", "acme", **on(server)))
 
 

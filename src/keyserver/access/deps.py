@@ -7,8 +7,9 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
+from keyserver.access.attempts import FailedAttempts
 from keyserver.access.errors import AdminDisabled, OtherTenant
-from keyserver.access.keys import KeyRing, digest
+from keyserver.access.keys import KeyOwner, KeyRing, digest
 from keyserver.access.models import TenantType
 from keyserver.access.tenants import KnownTenants
 from keyserver.kit.problems import BadRequest, Unauthorized
@@ -33,10 +34,23 @@ def bearer_token(request: Request) -> str:
     return token.strip()
 
 
-async def caller_of(request: Request) -> Caller:
-    owner = await cast(KeyRing, request.app.state.keys).owner(bearer_token(request))
+async def owner_of(request: Request) -> KeyOwner:
+    """Whose key this is. Raises Unauthorized; TooManyFailures for an unknown key from where many wrong ones came."""
+    key = bearer_token(request)
+    keys, attempts = cast(KeyRing, request.app.state.keys), _attempts(request)
+    address = _address(request)
+    refusal = attempts.refusal(address)
+    if refusal is not None and not keys.has_known(key):
+        raise refusal
+    owner = await keys.owner(key)
     if owner is None:
+        attempts.failed(address)
         raise Unauthorized
+    return owner
+
+
+async def caller_of(request: Request) -> Caller:
+    owner = await owner_of(request)
     tenant_id = request.headers.get("x-tenant-id") or owner.tenant_id
     if tenant_id != owner.tenant_id:
         if owner.tenant_type is not TenantType.PLATFORM_SERVICE:
@@ -53,7 +67,17 @@ async def require_admin(request: Request) -> None:
     if not expected:
         raise AdminDisabled
     if not hmac.compare_digest(digest(bearer_token(request)), digest(expected)):
-        raise Unauthorized
+        refusal = _attempts(request).refusal(_address(request))
+        _attempts(request).failed(_address(request))
+        raise refusal or Unauthorized
+
+
+def _attempts(request: Request) -> FailedAttempts:
+    return cast(FailedAttempts, request.app.state.failed_attempts)
+
+
+def _address(request: Request) -> str:
+    return request.client.host if request.client else ""
 
 
 Authenticated = Annotated[Caller, Depends(caller_of)]

@@ -1,6 +1,6 @@
 """What goes wrong at the door."""
 
-from keyserver.kit.problems import Conflict, Forbidden, NotFound, Unprocessable
+from keyserver.kit.problems import Conflict, Forbidden, NotFound, TooManyRequests, Unprocessable
 
 
 class AdminDisabled(Forbidden):
@@ -21,6 +21,16 @@ class TenantNotFound(NotFound):
 class KeyNotFound(NotFound):
     code = "key_not_found"
     error = "Key not found"
+
+
+class KeyEnded(Conflict):
+    code = "key_ended"
+    error = "This key has expired or was revoked; create a new one instead of rotating it"
+
+
+class TooManyFailures(TooManyRequests):
+    code = "too_many_failed_attempts"
+    error = "Too many wrong keys came from this address; try again later"
 
 
 class TenantExists(Conflict):

@@ -5,12 +5,12 @@ import hmac
 import re
 import secrets
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from keyserver.access.errors import KeyNotFound, TenantNotFound
+from keyserver.access.errors import KeyEnded, KeyNotFound, TenantNotFound
 from keyserver.access.models import ServiceKey, Tenant, TenantType
 from keyserver.kit.cache import LIFETIME, KeyedCache
 from keyserver.kit.clock import Clock
@@ -67,6 +67,11 @@ class KeyRing:
             return None
         return owner
 
+    def has_known(self, key: str) -> bool:
+        """Whether this process has found the key valid before, as far as it remembers."""
+        hashed = digest(key)
+        return hashed == self._builtin or self._cache.last(hashed) is not None
+
     async def _load(self, hashed: bytes) -> KeyOwner | None:
         async with self._database.connection() as connection:
             row = await connection.fetchrow(self._QUERY, hashed)
@@ -99,6 +104,26 @@ async def list_keys(session: AsyncSession, *, tenant_id: str) -> list[ServiceKey
         raise TenantNotFound
     query = select(ServiceKey).where(ServiceKey.tenant_id == tenant_id).order_by(ServiceKey.id)
     return list(await session.scalars(query))
+
+
+async def rotate_key(
+    session: AsyncSession, *, key_id: str, overlap: timedelta, expires_at: datetime | None, now: datetime
+) -> tuple[ServiceKey, ServiceKey, str]:
+    """The old key, a new one for the same tenant and instance, and its text. The old one ends after `overlap`.
+
+    Raises KeyNotFound, and KeyEnded for a key that has ended already.
+    """
+    old = await session.get(ServiceKey, key_id, with_for_update=True)
+    if old is None:
+        raise KeyNotFound
+    if old.revoked_at is not None or (old.expires_at is not None and old.expires_at <= now):
+        raise KeyEnded
+    until = now + overlap
+    old.expires_at = until if old.expires_at is None else min(old.expires_at, until)
+    new, key = await create_key(
+        session, tenant_id=old.tenant_id, instance_id=old.instance_id, expires_at=expires_at, now=now
+    )
+    return old, new, key
 
 
 async def revoke_key(session: AsyncSession, *, key_id: str, now: datetime) -> None:

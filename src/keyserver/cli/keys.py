@@ -55,18 +55,45 @@ def list_(tenant: Tenant, url: Url = DEFAULT_URL, as_json: Json = False) -> None
 
 
 @app.command()
+def rotate(
+    key: Annotated[str, typer.Argument(help="The key's id, key_…")],
+    overlap: Annotated[str, typer.Option(help="How long the old key goes on working: 24h, 7d, or 0.")] = "24h",
+    url: Url = DEFAULT_URL,
+    as_json: Json = False,
+) -> None:
+    """Make a key's successor, and show it once; the old one ends after the overlap."""
+    seconds = int(_span(overlap, option="--overlap").total_seconds())
+    made = AdminApi(url).post(f"/admin/keys/{segment(key)}/rotate", {"overlap_seconds": seconds})
+    if as_json:
+        print_json(made)
+        return
+    typer.echo(f"Created key {made['id']} of tenant {made['tenant_id']}; {key} works until {made['replaces_until']}.")
+    typer.echo("The key, shown this once:")
+    typer.echo(made["key"])
+
+
+@app.command()
 def revoke(key: Annotated[str, typer.Argument(help="The key's id, key_…")], url: Url = DEFAULT_URL) -> None:
     """Revoke a key: when this returns, it is refused everywhere."""
     AdminApi(url).delete(f"/admin/keys/{segment(key)}")
     typer.echo(f"Revoked {key}.")
 
 
+def _span(text: str, *, option: str) -> timedelta:
+    if text.strip() == "0":
+        return timedelta()
+    span = _SPAN.fullmatch(text.strip())
+    if span is None:
+        fail(f"{option} must be like 90d, 12h or 0")
+    amount = int(span[1])
+    return timedelta(days=amount) if span[2] == "d" else timedelta(hours=amount)
+
+
 def _expiry(text: str | None, *, now: datetime) -> str | None:
     if text is None:
         return None
-    if span := _SPAN.fullmatch(text.strip()):
-        amount = int(span[1])
-        return (now + (timedelta(days=amount) if span[2] == "d" else timedelta(hours=amount))).isoformat()
+    if _SPAN.fullmatch(text.strip()):
+        return (now + _span(text, option="--expires")).isoformat()
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:

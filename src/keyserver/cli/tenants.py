@@ -17,6 +17,12 @@ class Type(StrEnum):
     PLATFORM_SERVICE = "platform_service"
 
 
+class Tier(StrEnum):
+    INTERNAL = "internal"
+    DEMO = "demo"
+    TESTING = "testing"
+
+
 @app.command()
 def create(
     name: Annotated[str, typer.Argument(help="The name people know it by.")],
@@ -25,6 +31,9 @@ def create(
     slug: Annotated[str | None, typer.Option(help="A unique short name.")] = None,
     owner_id: Annotated[str | None, typer.Option(help="Your own id of its owner.")] = None,
     billing_email: Annotated[str | None, typer.Option(help="Where bills go.")] = None,
+    tier: Annotated[
+        Tier | None, typer.Option(help="What a platform_service spends for; internal when left out.")
+    ] = None,
     url: Url = DEFAULT_URL,
     as_json: Json = False,
 ) -> None:
@@ -36,6 +45,7 @@ def create(
         "slug": slug,
         "owner_id": owner_id,
         "billing_email": billing_email,
+        "metadata": None if tier is None else {"tier": tier},
     }
     body = {member: value for member, value in members.items() if value is not None}
     made = AdminApi(url).post("/admin/tenants", body)

@@ -73,6 +73,11 @@ class KeyedCache(Generic[K, T]):
         self._monotonic = monotonic
         self._held: OrderedDict[K, tuple[T, float]] = OrderedDict()
 
+    def last(self, key: K) -> T | None:
+        """The value as it was last loaded, however long ago; None when it is not held."""
+        held = self._held.get(key)
+        return None if held is None else held[0]
+
     async def get(self, key: K) -> T:
         started = self._monotonic()
         held = self._held.get(key)

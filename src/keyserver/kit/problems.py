@@ -8,6 +8,7 @@ Problem
 ├── Conflict          409
 ├── PayloadTooLarge   413
 ├── Unprocessable     422
+├── TooManyRequests   429   `Retry-After` says when
 └── Unavailable       503   a part we need is down; trying later can help
 
 The domains subclass these with a `code` and a sentence; kit/http.py writes them.
@@ -112,6 +113,16 @@ class Unprocessable(Problem):
     code = "unprocessable"
     title = "Unprocessable Content"
     error = "The request cannot be processed"
+
+
+class TooManyRequests(Problem):
+    status = 429
+    code = "too_many_requests"
+    title = "Too Many Requests"
+    error = "Too many requests"
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(headers={"retry-after": str(retry_after)})
 
 
 class Unavailable(Problem):
