@@ -1,12 +1,12 @@
 """Tiers of platform services
 
-Revision ID: 0009
+Revision ID: 0002
 Revises: 0001
 """
 
 from alembic import op
 
-revision = "0009"
+revision = "0002"
 down_revision = "0001"
 branch_labels = None
 depends_on = None
