@@ -17,6 +17,7 @@ from keyserver.charges.errors import ChargeNotFound
 from keyserver.charges.expiry import expire_due
 from keyserver.charges.queries import Filter, get_charge, list_charges
 from keyserver.charges.settlement import _owners
+from keyserver.charges.states import ChargeStatus
 from keyserver.kit.db import Database
 from keyserver.ledger.balances import tenant_history
 from keyserver.webhooks.claims import claim_due
@@ -84,6 +85,16 @@ async def test_charges_are_found_by_id_and_paged_in_the_order_of_their_index(not
         plans = await seen.plans()
         assert "Index Scan Backward using ix_charges_tenant_id_id" in plans, plans
         assert "Sort Key: charges.id" not in plans
+
+
+async def test_charges_that_have_not_ended_are_found_without_reading_those_that_have(
+    noted: tuple[Database, Noted],
+) -> None:
+    database, seen = noted
+    for status in (ChargeStatus.NEW, ChargeStatus.PROCESSING, ChargeStatus.INVALID):
+        async with database.transaction() as session:
+            await list_charges(session, tenant_id="acme", wanted=Filter(status=status), before_id=None, limit=50)
+        assert "ix_charges_unended" in await seen.plans()
 
 
 async def test_a_page_of_the_ledger_is_read_from_the_account_s_history(noted: tuple[Database, Noted]) -> None:

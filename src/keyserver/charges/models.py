@@ -20,6 +20,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 from keyserver.charges.states import AdditionalStatus, ChargeStatus, PaymentStatus
 from keyserver.kit.orm import Base, Units, Words, words_check
 
+UNENDED = "status IN ('New', 'Processing', 'Invalid')"
+
 
 class Charge(Base):
     """The terms (fixed at creation), and the outcome (a function of terms, payments and time: states.py).
@@ -36,6 +38,9 @@ class Charge(Base):
         CheckConstraint("amount_cents > 0", name="amount_positive"),
         CheckConstraint("expected_units > 0", name="expected_positive"),
         Index(None, "tenant_id", "id"),
+        # Few and mostly young, but a page of them must not be looked for among millions that ended.
+        Index("ix_charges_unended", "tenant_id", "id", postgresql_where=text(UNENDED)),
+        Index(None, "created_at", postgresql_using="brin", postgresql_with={"autosummarize": True}),
         Index("ix_charges_deadline", "deadline_at", postgresql_where=text("deadline_at IS NOT NULL")),
     )
 
