@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from bench import measure, parts
+from bench import measure, parts, volume
 
 Row = tuple[str, str, str, str]
 
@@ -20,6 +20,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="rounds of which the medians are shown")
     parser.add_argument("--seconds", type=int, default=8, help="length of one measurement")
     parser.add_argument("--charges", type=int, default=100_000, help="charges before memory is read; 0 leaves it out")
+    parser.add_argument("--rows", type=int, default=10_000_000, help="charges and entries of the part `volume`")
     parser.add_argument("--only", nargs="*", choices=sorted(_PARTS), default=sorted(_PARTS))
     options = parser.parse_args()
     rows: list[Row] = []
@@ -48,6 +49,11 @@ class Bench:
             self.progress.advance(task)
         ours, beside, third = (statistics.median(column) for column in zip(*rounds, strict=True))
         return ours, beside, third
+
+    def growing(self, what: str, rows: int) -> Callable[[int], None]:
+        """For a fill of so many rows: told how many more are there, shows it."""
+        task = self.progress.add_task(what, total=rows)
+        return lambda done: self.progress.advance(task, done)
 
     # --- parts --------------------------------------------------------------------------------------------------
 
@@ -108,11 +114,53 @@ class Bench:
             rows.append((f"resident memory after {self.options.charges:,} charges", f"{listed} MB", "", ""))
         return rows
 
+    def volume(self) -> list[Row]:
+        """The same calls over little and over much. Wants about 1 GB of disk for every million rows."""
+        rows_wanted: int = self.options.rows
+        url = volume.another_database(self.url, "volume")
+        seconds = self.options.seconds
+
+        def posts(running: parts.Running) -> float:
+            return statistics.median(measure.charges(running, seconds).per_second for _ in range(self.options.rounds))
+
+        with parts.keyserver(url, self.log) as running:
+            empty = posts(running)
+        volume.fill_history(url, rows_wanted, told=self.growing(f"filling {rows_wanted:,} rows", rows_wanted))
+        with parts.keyserver(url, self.log) as running:
+            full = posts(running)
+            charges = volume.page_ratio(running, "/charges", volume.charge_cursor, rows_wanted)
+            entries = volume.page_ratio(running, "/ledger/entries", str, rows_wanted)
+        many = f"{rows_wanted:,}"
+        return [
+            (
+                f"POST /charges over {many} charges",
+                f"{full:,.0f}/s",
+                f"over none {empty:,.0f}/s",
+                f"{full / empty:.2f}",
+            ),
+            (f"GET /charges, any page of {many} over the first", "", "", f"{charges:.2f}"),
+            (f"GET /ledger/entries, any page of {many} over the first", "", "", f"{entries:.2f}"),
+        ]
+
+    def block(self) -> list[Row]:
+        few, many = 1_000, 1_000_000
+        url = volume.another_database(self.url, "block")
+        with parts.keyserver(url, self.log):
+            pass  # migrates, and registers the demo chains
+        volume.grow_addresses(url, 1, few, told=self.growing(f"{few:,} addresses", few))
+        small = volume.block_seconds(url, few)
+        volume.grow_addresses(url, few + 1, many, told=self.growing(f"{many:,} addresses", many))
+        large = volume.block_seconds(url, many)
+        what = f"a block of {volume.BLOCK_OUTPUTS:,} outputs, {many:,} addresses over {few:,}"
+        return [(what, f"{large * 1000:.0f} ms", f"{small * 1000:.0f} ms", f"{large / small:.2f}")]
+
 
 _PARTS: dict[str, Callable[[Bench], list[Row]]] = {
     "http": Bench.http,
     "ledger": Bench.ledger,
     "process": Bench.process,
+    "block": Bench.block,
+    "volume": Bench.volume,
 }
 
 if __name__ == "__main__":
