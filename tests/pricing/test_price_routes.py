@@ -9,6 +9,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from keyserver.access.attempts import FailedAttempts
 from keyserver.kit.db import Database
 from keyserver.kit.http import RequestContext, install_problem_handlers
 from keyserver.pricing.consensus import Policy
@@ -28,6 +29,7 @@ def app(database: Database) -> FastAPI:
     app.state.database = database
     app.state.clock = lambda: NOW
     app.state.admin_token = "admin"
+    app.state.failed_attempts = FailedAttempts(100)
     app.state.cache_lifetime = 0.0
     app.state.prices = PriceBook(database, policy=POLICY, lifetime=0.0)
     return app

@@ -20,6 +20,7 @@ from tests.webhooks.webhook_world import (
     the_delivery,
 )
 
+from keyserver.access.attempts import FailedAttempts
 from keyserver.kit.db import Database
 from keyserver.kit.http import RequestContext, install_problem_handlers
 from keyserver.kit.metrics import render
@@ -45,6 +46,7 @@ async def admin(database: Database, clock: HandClock) -> AsyncIterator[httpx.Asy
     app.state.database = database
     app.state.clock = clock
     app.state.admin_token = "operator"
+    app.state.failed_attempts = FailedAttempts(100)
     app.state.master_key = MasterKey("a master key for tests")
     transport = httpx.ASGITransport(RequestContext(app))
     headers = {"authorization": "Bearer operator"}
