@@ -9,6 +9,7 @@ from typing import assert_never
 import structlog
 
 from keyserver.access.idempotency import forget_old_answers
+from keyserver.addresses.lookahead import fill_all
 from keyserver.assembly import open_database, price_policy
 from keyserver.chains.catalog import Family, chain_spec
 from keyserver.charges.expiry import BATCH, expire_due
@@ -79,6 +80,9 @@ async def work(
             group.create_task(dispatcher.run(stop, told))
             group.create_task(repeat("expiry", lambda: _expire(database, clock, told), every=1.0, stop=stop))
             group.create_task(repeat("credit", lambda: _credit(database, market, clock, told), every=5.0, stop=stop))
+            group.create_task(
+                repeat("look-ahead", lambda: fill_all(database, ahead=settings.lookahead), every=1.0, stop=stop)
+            )
             group.create_task(
                 repeat("ledger check", lambda: _check_books(database), every=settings.ledger_check_seconds, stop=stop)
             )
