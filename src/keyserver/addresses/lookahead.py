@@ -24,7 +24,7 @@ CHUNK = 200
 STRIDE = 20 * CHUNK
 
 _MISSING = text("""
-    SELECT index FROM generate_series(CAST(:first AS bigint), :end - 1) AS index
+    SELECT index FROM generate_series(CAST(:first AS bigint), CAST(:end AS bigint) - 1) AS index
      WHERE NOT EXISTS (SELECT FROM addresses a WHERE a.key_ring_id = :ring AND a.address_index = index
                                                  AND a.payment_method_id = ANY(:methods))
      ORDER BY index LIMIT :most
@@ -144,7 +144,9 @@ async def issue_beyond(session: AsyncSession, index_sequence: str, index: int) -
     """
     missing = index + 1 - await _next_index(session, index_sequence)
     if missing > 0:
-        taken = text("SELECT count(nextval(CAST(:sequence AS text)::regclass)) FROM generate_series(1, :missing)")
+        taken = text(
+            "SELECT count(nextval(CAST(:sequence AS text)::regclass)) FROM generate_series(1, CAST(:missing AS bigint))"
+        )
         await session.execute(taken, {"sequence": index_sequence, "missing": missing})
 
 
