@@ -143,8 +143,8 @@ async def _watch(watcher: Watcher, looking_ahead: asyncio.Event, stop: asyncio.E
 
 
 async def _look_ahead(database: Database, settings: Settings, looking_ahead: asyncio.Event) -> None:
-    await fill_all(database, ahead=settings.lookahead)
-    looking_ahead.set()
+    if await fill_all(database, ahead=settings.lookahead):
+        looking_ahead.set()
 
 
 async def _expire(database: Database, clock: Clock, told: asyncio.Event) -> None:

@@ -1,6 +1,6 @@
 """The world's key ring with a real key, sequence and look-ahead, and addresses handed out from it by the real code."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sqlalchemy import select, text
 from tests.builders import XPUB_COIN_60
@@ -10,7 +10,7 @@ from keyserver.addresses.indexes import Indexes
 from keyserver.addresses.issuing import Issued, Ring, Rings, issue_address
 from keyserver.addresses.lookahead import fill_all
 from keyserver.addresses.models import Address, LookaheadAddress
-from keyserver.chains.registry import load_methods
+from keyserver.chains.registry import Method, load_methods
 
 AHEAD = 20
 _OPEN = (
@@ -26,25 +26,27 @@ class OpenRing:
 
     world: World
     ring: Ring
+    method: Method
     indexes: Indexes
+    tenants: set[str] = field(default_factory=set)
 
     async def issue(self, *, tenant_id: str = "acme", indexes: Indexes | None = None) -> Issued:
         """What POST /address does."""
-        await add_tenant(self.world.database, tenant_id)
-        database = self.world.database
-        async with database.connection() as connection:
-            method = (await load_methods(connection)).by_id["COIN"]
+        if tenant_id not in self.tenants:
+            self.tenants.add(tenant_id)
+            await add_tenant(self.world.database, tenant_id)
         return await issue_address(
-            database.connection,
+            self.world.database.connection,
             indexes or self.indexes,
             self.ring,
-            method,
+            self.method,
             tenant_id=tenant_id,
             now=self.world.clock(),
         )
 
     async def fill(self, ahead: int = AHEAD) -> None:
-        await fill_all(self.world.database, ahead=ahead)
+        while not await fill_all(self.world.database, ahead=ahead):
+            pass
 
     async def ahead(self) -> dict[int, str]:
         """Match keys of the window's addresses by index."""
@@ -64,6 +66,8 @@ async def open_ring(world: World) -> OpenRing:
         for statement in _OPEN:
             await session.execute(text(statement), {"xpub": XPUB_COIN_60} if ":xpub" in statement else {})
     ring = await Rings().get(world.database.connection, "ring")
-    opened = OpenRing(world, ring, Indexes(world.database))
+    async with world.database.connection() as connection:
+        method = (await load_methods(connection)).by_id["COIN"]
+    opened = OpenRing(world, ring, method, Indexes(world.database))
     await opened.fill()
     return opened

@@ -11,6 +11,7 @@ from tests.charges.strays import AHEAD, OpenRing, open_ring
 from tests.watching.chain_in_memory import transfer
 from tests.watching.world import UNIT_NANOS, FakeMarket, World
 
+from keyserver.addresses import lookahead
 from keyserver.addresses.derive import RingKey
 from keyserver.addresses.indexes import Indexes
 from keyserver.addresses.lookahead import CHUNK, STRIDE, fill_all
@@ -19,6 +20,7 @@ from keyserver.charges import settlement
 from keyserver.charges.settlement import Arrival, Inclusion
 from keyserver.charges.waiting import credit_waiting
 from keyserver.kit.db import Connect, Database
+from keyserver.kit.migrations import migrate
 
 
 @pytest.fixture
@@ -135,6 +137,19 @@ async def test_a_thousand_at_once_get_a_thousand_indexes_and_none_is_missing(rin
     assert sorted(each.index for each in issued) == list(range(1000))
 
 
+async def test_an_older_schema_keeps_the_money_and_the_index_and_gives_them_to_the_platform(
+    world: World, ring: OpenRing
+) -> None:
+    await pay(ring, 3)
+    await migrate(world.database, "0001", down=True)
+    async with world.database.transaction() as session:
+        query = "SELECT p.tenant_id, a.tenant_id, a.address_index, credited_nanos FROM payments p JOIN addresses a"
+        rows = [tuple(row) for row in await session.execute(text(f"{query} USING (key_ring_id, address_index)"))]
+    assert rows == [("platform", "platform", 3, None)]
+    await migrate(world.database)
+    assert (await ring.issue()).index == 4
+
+
 # --- the window ---------------------------------------------------------------------------------------------------
 
 
@@ -186,6 +201,16 @@ async def test_addresses_handed_out_before_there_was_a_window_are_not_derived_ag
     await ring.fill()
     assert sorted(await ring.ahead()) == list(range(30, 30 + AHEAD))
     assert {index for index in derived if index < 30} == {0}  # which names the spelling
+
+
+async def test_a_window_with_a_long_way_to_go_lets_the_others_have_their_turn(
+    world: World, ring: OpenRing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lookahead, "MOST_STEPS", 2)
+    assert not await fill_all(world.database, ahead=3 * CHUNK)
+    assert len(await ring.ahead()) == AHEAD + 2 * CHUNK
+    assert await fill_all(world.database, ahead=3 * CHUNK)
+    assert len(await ring.ahead()) == 3 * CHUNK
 
 
 async def test_two_workers_that_fill_together_leave_one_window(world: World, ring: OpenRing) -> None:

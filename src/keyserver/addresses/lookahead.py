@@ -20,6 +20,7 @@ from keyserver.kit.db import Database
 DEFAULT_AHEAD = 100
 #: Derived in one step, which other work in the process waits for: some 30 ms.
 CHUNK = 200
+MOST_STEPS = 50
 #: Looked through in one step for indexes that were handed out already.
 STRIDE = 20 * CHUNK
 
@@ -52,15 +53,21 @@ class Spelling:
         return self.key.address(index, spec=self.spec, address_type=self.address_type)
 
 
-async def fill_all(database: Database, *, ahead: int) -> None:
-    """Brings every ring's window up to `ahead` addresses beyond its next index, one step a transaction."""
+async def fill_all(database: Database, *, ahead: int) -> bool:
+    """Brings every ring's window towards `ahead` addresses beyond its next index; whether all of them are there.
+
+    One step a transaction, and so many steps a window that a long one holds up no other for long.
+    """
     async with database.transaction() as session:
         spellings = await spellings_of(session)
+    short = False
     for spelling in spellings:
-        more = True
-        while more:
+        more, steps = True, 0
+        while more and steps < MOST_STEPS:
             async with database.transaction() as session:
-                more = await fill(session, spelling, ahead=ahead)
+                more, steps = await fill(session, spelling, ahead=ahead), steps + 1
+        short = short or more
+    return not short
 
 
 async def spellings_of(session: AsyncSession, *, key_ring_id: str | None = None) -> Sequence[Spelling]:
