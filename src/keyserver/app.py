@@ -61,6 +61,7 @@ def create_app(
         state.registry = Registry(database, cache_lifetime=cache_lifetime)
         state.rings = Rings()
         state.indexes = Indexes(database)
+        state.lookahead = settings.lookahead
         state.prices = PriceBook(database, policy=price_policy(settings), lifetime=cache_lifetime)
         state.egress = EgressPolicy(settings.webhook_allow)
         state.charge_lifetime_seconds = settings.charge_lifetime_seconds

@@ -7,7 +7,7 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from keyserver.charges.models import Payment
-from keyserver.charges.states import PaymentStatus
+from keyserver.charges.queries import UNMATCHED
 from keyserver.kit import metrics
 from keyserver.kit.deps import Now, Session, database_of
 from keyserver.kit.migrations import is_current
@@ -66,6 +66,5 @@ async def _scanner_gauges(session: AsyncSession) -> list[metrics.Gauges]:
 
 
 async def _unmatched_gauge(session: AsyncSession) -> metrics.Gauges:
-    waiting = select(func.count()).where(Payment.status == PaymentStatus.CONFIRMED, Payment.credited_nanos.is_(None))
-    count = await session.scalar(waiting)
-    return ("keyserver_payments_unmatched", "Confirmed payments that nobody was credited for yet", [({}, count or 0)])
+    count = await session.scalar(select(func.count(Payment.id)).where(*UNMATCHED))
+    return ("keyserver_payments_unmatched", "Confirmed payments neither credited nor dismissed", [({}, count or 0)])

@@ -41,6 +41,7 @@ class Settings(BaseSettings):
     database_timeout_seconds: float = Field(10.0, gt=0, description="Longest statement")
 
     poll_seconds: float = Field(5.0, gt=0, description="How often a node is asked, unless its registration says else")
+    lookahead: int = Field(100, ge=1, le=100_000, description="Addresses watched ahead of each ring's next index")
     charge_lifetime_seconds: int = Field(1800, ge=60, le=604800, description="Default lifetime of a charge")
     ledger_check_seconds: float = Field(3600.0, gt=0, description="How often balances are compared with their lines")
 

@@ -9,6 +9,7 @@ from typing import assert_never
 import structlog
 
 from keyserver.access.idempotency import forget_old_answers
+from keyserver.addresses.lookahead import fill_all
 from keyserver.assembly import open_database, price_policy
 from keyserver.chains.catalog import Family, chain_spec
 from keyserver.charges.expiry import BATCH, expire_due
@@ -19,7 +20,7 @@ from keyserver.kit.clock import Clock, utc_now
 from keyserver.kit.db import Database
 from keyserver.kit.egress import EgressPolicy, guarded_session
 from keyserver.kit.secrets import MasterKey
-from keyserver.kit.supervise import repeat
+from keyserver.kit.supervise import pause, repeat
 from keyserver.ledger.balances import discrepancies, trial_balance
 from keyserver.pricing.ports import PriceSource
 from keyserver.pricing.refresher import assets_of_methods, refresh_due
@@ -38,6 +39,8 @@ from keyserver.watching.watcher import Watcher
 from keyserver.webhooks.dispatcher import Dispatcher
 from keyserver.webhooks.secrets import TenantSecrets
 
+#: A new script type on a ring that has handed out millions takes longer: blocks do not wait for that.
+LONGEST_FIRST_FILL = 60.0
 _log = structlog.get_logger("keyserver.worker")
 
 
@@ -51,6 +54,7 @@ async def work(
     """Everything that goes on without a request, until `stop`; then what is in flight is finished or released."""
     database = open_database(settings, database_url)
     told = asyncio.Event()
+    looking_ahead = asyncio.Event()
     market = PriceBook(database, policy=price_policy(settings))
     oracles = OracleFeeds(database, master)
     sources = price_sources(settings, clock=clock)
@@ -75,10 +79,13 @@ async def work(
     )
     try:
         async with asyncio.TaskGroup() as group:
-            group.create_task(watcher.run(stop))
+            group.create_task(_watch(watcher, looking_ahead, stop))
             group.create_task(dispatcher.run(stop, told))
             group.create_task(repeat("expiry", lambda: _expire(database, clock, told), every=1.0, stop=stop))
             group.create_task(repeat("credit", lambda: _credit(database, market, clock, told), every=5.0, stop=stop))
+            group.create_task(
+                repeat("look-ahead", lambda: _look_ahead(database, settings, looking_ahead), every=1.0, stop=stop)
+            )
             group.create_task(
                 repeat("ledger check", lambda: _check_books(database), every=settings.ledger_check_seconds, stop=stop)
             )
@@ -127,6 +134,17 @@ def price_sources(settings: Settings, *, clock: Clock) -> list[PriceSource]:
     if unknown:
         raise UnknownPriceSource(f"KEYSERVER_PRICE_SOURCES names {', '.join(unknown)}; known are {', '.join(makers)}")
     return [makers[name]() for name in settings.price_sources]
+
+
+async def _watch(watcher: Watcher, looking_ahead: asyncio.Event, stop: asyncio.Event) -> None:
+    """Blocks are read once every window is filled: what was stepped over after a restore is paid in the first ones."""
+    await pause(LONGEST_FIRST_FILL, stop=stop, wake=looking_ahead)
+    await watcher.run(stop)
+
+
+async def _look_ahead(database: Database, settings: Settings, looking_ahead: asyncio.Event) -> None:
+    if await fill_all(database, ahead=settings.lookahead):
+        looking_ahead.set()
 
 
 async def _expire(database: Database, clock: Clock, told: asyncio.Event) -> None:

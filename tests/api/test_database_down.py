@@ -33,6 +33,8 @@ ROUTES = [
     ("DELETE", "/admin/keys/key_x", None),
     ("GET", "/admin/ledger/trial-balance", None),
     ("GET", "/admin/payments", None),
+    ("POST", "/admin/payments/pay_x/credit", {"price_usd": 1, "note": "n"}),
+    ("POST", "/admin/payments/pay_x/dismiss", {"reason": "r"}),
     ("GET", "/admin/webhooks/deliveries", None),
     ("GET", "/admin/scanners", None),
     ("GET", "/health/ready", None),

@@ -13,10 +13,10 @@ from asyncpg.connection import LoggedQuery
 from sqlalchemy import event
 
 from keyserver.access.keys import KeyRing
+from keyserver.addresses.owners import owners_of
 from keyserver.charges.errors import ChargeNotFound
 from keyserver.charges.expiry import expire_due
 from keyserver.charges.queries import Filter, get_charge, list_charges
-from keyserver.charges.settlement import _owners
 from keyserver.charges.states import ChargeStatus
 from keyserver.kit.db import Database
 from keyserver.ledger.balances import tenant_history
@@ -110,8 +110,9 @@ async def test_a_page_of_the_ledger_is_read_from_the_account_s_history(noted: tu
 async def test_a_block_s_addresses_are_looked_up_by_what_they_match(noted: tuple[Database, Noted]) -> None:
     database, seen = noted
     async with database.transaction() as session:
-        await _owners(session, {"an-address", "another"})
-    assert "uq_addresses_match_key" in await seen.plans()
+        await owners_of(session, {"an-address", "another"}, now=NOW)
+    plans = await seen.plans()
+    assert "uq_addresses_match_key" in plans and "uq_lookahead_addresses_match_key" in plans, plans
 
 
 async def test_due_deadlines_and_due_webhooks_are_read_from_their_partial_indexes(

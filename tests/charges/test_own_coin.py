@@ -7,7 +7,7 @@ from tests.watching.chain_in_memory import transfer
 from tests.watching.world import UNIT_NANOS, World, blockchain, method
 
 from keyserver.charges.models import Charge
-from keyserver.charges.queries import list_payments
+from keyserver.charges.queries import PaymentFilter, list_payments
 from keyserver.charges.states import PaymentStatus
 from keyserver.charges.waiting import credit_waiting
 from keyserver.ledger.balances import trial_balance
@@ -36,8 +36,8 @@ async def pay_ether(world: World, follower: Follower, address: str, *, blocks: i
 async def unmatched(world: World) -> list[tuple[str, str, str | None, str | None]]:
     """(chain, token, reason, charge) of what an operator is shown."""
     async with world.database.transaction() as session:
-        found = await list_payments(session, unmatched=True, before_id=None, limit=50)
-    return [(chain, payment.token, payment.reason, payment.charge_id) for payment, chain, _ in found]
+        found = await list_payments(session, wanted=PaymentFilter(unmatched=True), before_id=None, limit=50)
+    return [(each.chain, each.payment.token, each.payment.reason, each.payment.charge_id) for each in found]
 
 
 async def assert_unpaid(world: World, charge: Charge) -> None:

@@ -9,11 +9,19 @@ from typing import Any
 import httpx
 import pytest
 from aiohttp import web
+from sqlalchemy import select
 from tests.addresses.account_keys import TEST_PHRASE
 from tests.builders import ADMIN_TOKEN, XPUB_COIN_1, XPUB_COIN_60
 from tests.cli.commands import keyserver, refusal
 from tests.ports import free_port
 from tests.server import ServerProcess, running_server
+from tests.watching.world import FakeMarket
+
+from keyserver.addresses.models import LookaheadAddress
+from keyserver.chains.models import NATIVE, Blockchain
+from keyserver.charges.paid_asset import methods_on
+from keyserver.charges.settlement import Arrival, Inclusion, include
+from keyserver.kit.db import Database
 
 pytestmark = pytest.mark.process
 
@@ -106,6 +114,46 @@ async def _accepted(server: ServerProcess, key: str) -> bool:
     headers = {"authorization": f"Bearer {key}"}
     async with httpx.AsyncClient(trust_env=False) as api:
         return (await api.get(f"{server.url}/ledger/balance", headers=headers)).status_code == 200
+
+
+async def _unmatched_payment(database: Database, tx_hash: str) -> None:
+    """A confirmed litecoin without a price, at the address of index 7, which nobody was given."""
+    async with database.transaction() as session:
+        query = select(LookaheadAddress.match_key).where(LookaheadAddress.address_index == 7)
+        arrival = Arrival(tx_hash, 0, NATIVE, (await session.scalars(query)).one(), 10**8)
+        chain = await session.get_one(Blockchain, "litecoin:regtest")
+        (method,) = await methods_on(session, chain)
+        for height in range(1, method.confirmations + 1):
+            block = Inclusion(height, f"b{height}", chain.created_at)
+            here = [arrival] if height == 1 else []
+            await include(session, chain, here, block, market=FakeMarket(), now=chain.created_at)
+
+
+async def test_an_unmatched_payment_is_listed_dismissed_credited_and_shown(
+    server: ServerProcess, database: Database
+) -> None:
+    add = ["chains", "add", *LITECOIN, *NODE, "--xpub", XPUB_COIN_1]
+    assert (await keyserver(*add, **on(server))).returncode == 0
+    assert "no such payments" in (await keyserver("payments", "list", "--unmatched", **on(server))).stdout
+    await _unmatched_payment(database, "tx7")
+
+    listed = await keyserver("payments", "list", "--unmatched", "--reason", "never_issued", "--json", **on(server))
+    (payment,) = json.loads(listed.stdout)
+    assert (payment["tx_hash"], payment["tenant_id"]) == ("tx7", None)
+    dismiss = ["payments", "dismiss", payment["id"], "--reason", "nobody asks for it"]
+    assert "Dismissed" in (await keyserver(*dismiss, **on(server))).stdout
+    assert "tx7" not in (await keyserver("payments", "list", "--unmatched", **on(server))).stdout
+    assert "tx7" in (await keyserver("payments", "list", "--status", "confirmed", **on(server))).stdout
+
+    credit = ["payments", "credit", payment["id"], "--note", "somebody does"]
+    assert "tenant" in refusal(await keyserver(*credit, "--price-usd", "10", **on(server)))
+    both = await keyserver(*credit, "--price-usd", "10", "--amount-usd", "1", **on(server))
+    assert "not both" in refusal(both)
+    done = await keyserver(*credit, "--price-usd", "10", "--tenant", "platform", **on(server))
+    assert done.stdout == "Credited 10.000000000 dollars to platform.\n", done.stderr
+    assert "409" in refusal(await keyserver(*dismiss, **on(server)))
+    shown = (await keyserver("payments", "show", payment["id"], **on(server))).stdout
+    assert "nobody asks for it" in shown and "somebody does" in shown and "operator" in shown
 
 
 async def test_refusals_of_the_service_say_what_to_mend(

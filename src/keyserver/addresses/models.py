@@ -1,8 +1,8 @@
-"""Key rings and the addresses handed out from them. An address belongs to its tenant for ever."""
+"""Key rings, the addresses handed out from them, and those that will be. An address is its tenant's for ever."""
 
 from datetime import datetime
 
-from sqlalchemy import CheckConstraint, Index, UniqueConstraint, text
+from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from keyserver.kit.orm import Base
@@ -35,6 +35,9 @@ class KeyRing(Base):
 class Address(Base):
     """`address` is the chain's own spelling, `match_key` what a block's output is compared with (lower case on EVM).
 
+    Without a tenant (and a payment method) it was paid before anybody was given it: such an index is spent, and never
+    handed out.
+
     No foreign keys: checking one locks the parent row, and every new address would meet on the same few parents,
     which are never deleted.
     """
@@ -46,6 +49,37 @@ class Address(Base):
     address_index: Mapped[int] = mapped_column(primary_key=True)
     match_key: Mapped[str] = mapped_column(unique=True)
     address: Mapped[str]
-    tenant_id: Mapped[str]
-    payment_method_id: Mapped[str]
+    tenant_id: Mapped[str | None]
+    payment_method_id: Mapped[str | None]
     created_at: Mapped[datetime]
+
+
+class LookaheadAddress(Base):
+    """An address that nobody had been given when it was written here: money sent to it is noticed all the same.
+
+    `spelling` is the match key of the ring's index 0 in the same form: methods that write one index alike write all
+    alike.
+    """
+
+    __tablename__ = "lookahead_addresses"
+
+    key_ring_id: Mapped[str] = mapped_column(primary_key=True)
+    spelling: Mapped[str] = mapped_column(primary_key=True)
+    address_index: Mapped[int] = mapped_column(primary_key=True)
+    match_key: Mapped[str] = mapped_column(unique=True)
+    address: Mapped[str]
+
+
+class LookaheadWindow(Base):
+    """How far a ring's look-ahead goes in one spelling.
+
+    Every index below `filled_index` is known, here or as handed out; below `swept_index`, what was handed out is no
+    longer kept here as well.
+    """
+
+    __tablename__ = "lookahead_windows"
+
+    key_ring_id: Mapped[str] = mapped_column(ForeignKey("key_rings.id"), primary_key=True)
+    spelling: Mapped[str] = mapped_column(primary_key=True)
+    filled_index: Mapped[int] = mapped_column(server_default=text("0"))
+    swept_index: Mapped[int] = mapped_column(server_default=text("0"))

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from keyserver.addresses.derive import RingKey
 from keyserver.addresses.errors import InvalidXpub, PathTaken, PrivateKeyRefused, UnexpectedAddress
+from keyserver.addresses.lookahead import DEFAULT_AHEAD, fill, spellings_of
 from keyserver.addresses.models import KeyRing
 from keyserver.addresses.schemas import AdminChainView, NewChain
 from keyserver.addresses.spelling import is_address
@@ -53,11 +54,18 @@ def refuse_private(body: object) -> None:
 
 
 async def register(
-    session: AsyncSession, body: NewChain, *, master: MasterKey, now: datetime, simulated: bool = False
+    session: AsyncSession,
+    body: NewChain,
+    *,
+    master: MasterKey,
+    now: datetime,
+    ahead: int = DEFAULT_AHEAD,
+    simulated: bool = False,
 ) -> list[str]:
     """Stores the payment method (and its ring and blockchain, when new); returns the ring's first three addresses.
 
-    `simulated` lets demo mode register its own chain, which nobody else may.
+    The next `ahead` addresses are watched at once, before a block can be read. `simulated` lets demo mode register its
+    own chain, which nobody else may.
     """
     spec = _spec(body)
     if spec.simulated and not simulated:
@@ -94,6 +102,8 @@ async def register(
     created = insert(PaymentMethod).values(method).on_conflict_do_nothing(index_elements=["id"])
     if (await session.execute(created.returning(PaymentMethod.id))).first() is None:
         raise MethodExists
+    for spelling in await spellings_of(session, key_ring_id=ring.id):
+        await fill(session, spelling, ahead=ahead)
     return addresses
 
 

@@ -84,7 +84,8 @@ async def _no_private_material(request: Request) -> None:
 )
 async def register_chain(request: Request, body: NewChain, now: Now) -> Response:
     async def work(session: AsyncSession) -> tuple[int, Any]:
-        addresses = await register(session, body, master=request.app.state.master_key, now=now())
+        state = request.app.state
+        addresses = await register(session, body, master=state.master_key, now=now(), ahead=state.lookahead)
         path = path_of(coin_type=body.coin_type, account_index=body.account_index)
         return 201, {"id": body.id, "path": path, "addresses": addresses}
 

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from decimal import Decimal
+from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import (
@@ -107,7 +108,9 @@ class Payment(Base):
     key_ring_id: Mapped[str]
     address_index: Mapped[int]
     address: Mapped[str]
-    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"))
+    #: Null while nobody was given this address, nor credited by hand.
+    tenant_id: Mapped[str | None] = mapped_column(ForeignKey("tenants.id"))
+    never_issued: Mapped[bool] = mapped_column(server_default=text("false"))
     #: The charge this payment counts for: its address's, when asset and chain are the ones asked for.
     charge_id: Mapped[str | None] = mapped_column(ForeignKey("charges.id"))
     #: Null when it came in the chain's own coin, and no payment method on that blockchain is for it.
@@ -129,4 +132,44 @@ class Payment(Base):
     credits: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     price_usd: Mapped[Decimal | None]
     price_source: Mapped[str | None]
+    #: Why it is not credited, though confirmed.
     reason: Mapped[str | None]
+    #: When an operator decided that nobody is to be credited for it; null again once somebody is.
+    dismissed_at: Mapped[datetime | None]
+
+
+class Action(StrEnum):
+    CREDIT = "credit"
+    DISMISS = "dismiss"
+    REVERSE = "reverse"
+
+
+class Actor(StrEnum):
+    ADMIN = "admin"
+    CHAIN = "chain"
+
+
+class PaymentAction(Base):
+    """What an operator decided about a payment, and what a reorganisation undid of it.
+
+    Append-only: triggers of the migration hold it. `asked` is what the request asked for, `before` and `after` what
+    the payment was.
+    """
+
+    __tablename__ = "payment_actions"
+    __table_args__ = (
+        CheckConstraint(words_check("action", Action), name="action_known"),
+        CheckConstraint(words_check("actor", Actor), name="actor_known"),
+        Index(None, "payment_id", "id"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    payment_id: Mapped[str] = mapped_column(ForeignKey("payments.id"))
+    action: Mapped[Action] = mapped_column(Words(Action))
+    actor: Mapped[Actor] = mapped_column(Words(Actor))
+    asked: Mapped[dict[str, Any]]
+    before: Mapped[dict[str, Any]]
+    after: Mapped[dict[str, Any]]
+    reason: Mapped[str | None]
+    request_id: Mapped[str | None]
+    acted_at: Mapped[datetime]

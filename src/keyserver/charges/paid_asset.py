@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from keyserver.addresses.models import Address
+from keyserver.addresses.owners import Owned
 from keyserver.chains.catalog import chain_spec
 from keyserver.chains.models import NATIVE, Blockchain, PaymentMethod
 
@@ -28,7 +28,7 @@ async def methods_on(session: AsyncSession, blockchain: Blockchain) -> Sequence[
 
 
 def paid_asset(
-    blockchain: Blockchain, methods: Sequence[PaymentMethod], asset: str, address: Address
+    blockchain: Blockchain, methods: Sequence[PaymentMethod], asset: str, address: Owned
 ) -> PaidAsset | None:
     """The asset of the method the address was asked for, else of any method, else the chain's own coin.
 

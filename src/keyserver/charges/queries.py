@@ -9,7 +9,7 @@ from sqlalchemy import Select, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from keyserver.chains.models import Blockchain, PaymentMethod
-from keyserver.charges.errors import ChargeNotFound
+from keyserver.charges.errors import ChargeNotFound, PaymentNotFound
 from keyserver.charges.models import Charge, Payment
 from keyserver.charges.states import ChargeStatus, PaymentStatus
 
@@ -80,18 +80,60 @@ async def payments_of(
     return found
 
 
-async def list_payments(
-    session: AsyncSession, *, unmatched: bool, before_id: str | None, limit: int
-) -> list[tuple[Payment, str, str]]:
-    """(payment, chain, network), newest first. Unmatched: confirmed, but not credited to anybody yet."""
-    query = (
-        select(Payment, Blockchain.chain, Blockchain.network)
-        .join(Blockchain, Blockchain.id == Payment.blockchain_id)
-        .order_by(Payment.id.desc())
-        .limit(limit)
+# --- payments, for operators ------------------------------------------------------------------------------------
+
+#: Confirmed, but neither credited to anybody nor dismissed.
+UNMATCHED = (
+    Payment.status == PaymentStatus.CONFIRMED,
+    Payment.credited_nanos.is_(None),
+    Payment.dismissed_at.is_(None),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentFilter:
+    unmatched: bool = False
+    status: PaymentStatus | None = None
+    chain: str | None = None
+    tenant_id: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FoundPayment:
+    payment: Payment
+    chain: str
+    network: str
+
+
+def _payments() -> Select[Payment, str, str]:
+    return select(Payment, Blockchain.chain, Blockchain.network).join(
+        Blockchain, Blockchain.id == Payment.blockchain_id
     )
-    if unmatched:
-        query = query.where(Payment.status == PaymentStatus.CONFIRMED, Payment.credited_nanos.is_(None))
+
+
+async def get_payment(session: AsyncSession, payment_id: str) -> FoundPayment:
+    row = (await session.execute(_payments().where(Payment.id == payment_id))).first()
+    if row is None:
+        raise PaymentNotFound
+    return FoundPayment(*row)
+
+
+async def list_payments(
+    session: AsyncSession, *, wanted: PaymentFilter, before_id: str | None, limit: int
+) -> list[FoundPayment]:
+    """Newest first. `chain` is a payment method's id or a blockchain's name."""
+    query = _payments().order_by(Payment.id.desc()).limit(limit)
+    if wanted.unmatched:
+        query = query.where(*UNMATCHED)
+    if wanted.status is not None:
+        query = query.where(Payment.status == wanted.status)
+    if wanted.chain is not None:
+        query = query.where(or_(Payment.payment_method_id == wanted.chain, Blockchain.chain == wanted.chain))
+    if wanted.tenant_id is not None:
+        query = query.where(Payment.tenant_id == wanted.tenant_id)
+    if wanted.reason is not None:
+        query = query.where(Payment.reason == wanted.reason)
     if before_id is not None:
         query = query.where(Payment.id < before_id)
-    return [(payment, chain, network) for payment, chain, network in await session.execute(query)]
+    return [FoundPayment(*row) for row in await session.execute(query)]

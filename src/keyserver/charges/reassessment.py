@@ -7,6 +7,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from keyserver.chains.models import Blockchain, PaymentMethod
+from keyserver.charges.errors import PaymentNotFound
 from keyserver.charges.models import Charge, Payment
 from keyserver.charges.queries import payments_of
 from keyserver.charges.states import (
@@ -29,6 +30,16 @@ async def lock_charges(session: AsyncSession, charge_ids: Iterable[str | None]) 
         return []
     query = select(Charge).where(Charge.id.in_(ids)).order_by(Charge.id).with_for_update()
     return list(await session.scalars(query, execution_options={"populate_existing": True}))
+
+
+async def lock_payment(session: AsyncSession, payment_id: str) -> tuple[Payment, Sequence[Charge]]:
+    """The payment and the charge it counts for, if any, both locked and as they are now: the charge first."""
+    charge_id = await session.scalar(select(Payment.charge_id).where(Payment.id == payment_id))
+    charges = await lock_charges(session, {charge_id})
+    payment = await session.get(Payment, payment_id, with_for_update=True, populate_existing=True)
+    if payment is None:
+        raise PaymentNotFound
+    return payment, charges
 
 
 def terms_of(charge: Charge) -> Terms:

@@ -5,30 +5,40 @@ from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import AwareDatetime
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from keyserver.access.deps import Admin, Authenticated
 from keyserver.access.hot import HotRoute
-from keyserver.access.idempotency import answer_hot, kept_answer, tenant_scope
+from keyserver.access.idempotency import answer_hot, answer_once, kept_answer, tenant_scope
 from keyserver.addresses.issuing import Rings
 from keyserver.chains.registry import Registry
 from keyserver.charges import queries
 from keyserver.charges.creation import Draft, check_request, expected_units, store_charge
+from keyserver.charges.errors import InvalidCredit
+from keyserver.charges.history import history_of
 from keyserver.charges.schemas import (
+    AdminPaymentDetail,
     AdminPaymentPage,
-    AdminPaymentView,
     ChargePage,
     ChargeView,
     CreatedCharge,
+    CreditPayment,
+    DismissPayment,
     NewCharge,
+    admin_payment_detail,
+    admin_payment_view,
     charge_view,
 )
-from keyserver.charges.states import ChargeStatus
+from keyserver.charges.states import ChargeStatus, PaymentStatus
+from keyserver.charges.unmatched import WantedCredit, credit_by_hand, dismiss
 from keyserver.kit.db import Connect
-from keyserver.kit.deps import Now, Session
+from keyserver.kit.deps import Now, Session, request_id_of
 from keyserver.kit.http import StrictRoute
-from keyserver.kit.money import format_nanos
+from keyserver.kit.money import usd_to_nanos_exact
 from keyserver.kit.paging import Cursor, Limit, decode_cursor, encode_cursor
 from keyserver.pricing.service import PriceBook
+
+ShortQuery = Annotated[str | None, Query(min_length=1, max_length=128)]
 
 hot_router = APIRouter(tags=["charges"], route_class=HotRoute)
 router = APIRouter(tags=["charges"], route_class=StrictRoute)
@@ -105,28 +115,74 @@ async def list_charges(
 
 @admin_router.get("/payments")
 async def list_payments(
-    session: Session, unmatched: bool = False, limit: Limit = 50, cursor: Cursor = None
+    session: Session,
+    unmatched: bool = False,
+    status: PaymentStatus | None = None,
+    chain: ShortQuery = None,
+    tenant_id: ShortQuery = None,
+    tenant: ShortQuery = None,
+    reason: ShortQuery = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
 ) -> AdminPaymentPage:
-    """Newest first. Unmatched: confirmed, but credited to nobody yet; `reason` says why."""
+    """Newest first. Unmatched: confirmed, and neither credited nor dismissed; `reason` says why.
+
+    `chain` is a payment method's id or a blockchain's name; `tenant` is another name for `tenant_id`.
+    """
+    wanted = queries.PaymentFilter(unmatched, status, chain, tenant_id or tenant, reason)
     before = decode_cursor(cursor)[0] if cursor else None
-    found = await queries.list_payments(session, unmatched=unmatched, before_id=before, limit=limit + 1)
-    page = [
-        AdminPaymentView(
-            id=payment.id,
-            chain=chain,
-            network=network,
-            token=payment.token,
-            address=payment.address,
-            tx_hash=payment.tx_hash,
-            output_index=payment.output_index,
-            amount=str(payment.amount_units),
-            status=payment.status,
-            reason=payment.reason,
-            tenant_id=payment.tenant_id,
-            charge_id=payment.charge_id,
-            credited_usd=None if payment.credited_nanos is None else format_nanos(payment.credited_nanos),
-            seen_at=payment.seen_at,
-        )
-        for payment, chain, network in found[:limit]
-    ]
+    found = await queries.list_payments(session, wanted=wanted, before_id=before, limit=limit + 1)
+    page = [admin_payment_view(each) for each in found[:limit]]
     return AdminPaymentPage(payments=page, next_cursor=encode_cursor(page[-1].id) if len(found) > limit else None)
+
+
+@admin_router.get("/payments/{payment_id}")
+async def get_payment(session: Session, payment_id: str) -> AdminPaymentDetail:
+    """One payment, with what was decided about it by hand and what the chain undid of that."""
+    return await _payment_detail(session, payment_id)
+
+
+@admin_router.post(
+    "/payments/{payment_id}/credit",
+    response_model=AdminPaymentDetail,
+    responses={
+        409: {"description": "Not confirmed, credited already, or another tenant's"},
+        503: {"description": "`price_unavailable`: name `price_usd` or `amount_usd`"},
+    },
+)
+async def credit_payment(request: Request, payment_id: str, body: CreditPayment, now: Now) -> Response:
+    """Credits an unmatched or dismissed payment. The same again changes nothing and gets the same answer."""
+    if body.price_usd is not None and body.amount_usd is not None:
+        raise InvalidCredit.at("/amount_usd", "Give price_usd or amount_usd, not both")
+    wanted = WantedCredit(
+        tenant_id=body.tenant_id,
+        price_usd=body.price_usd,
+        amount_nanos=None if body.amount_usd is None else usd_to_nanos_exact(body.amount_usd),
+        note=body.note,
+    )
+
+    async def work(session: AsyncSession) -> tuple[int, Any]:
+        market = cast(PriceBook, request.app.state.prices)
+        await credit_by_hand(session, payment_id, wanted, market=market, request_id=request_id_of(request), now=now())
+        return 200, (await _payment_detail(session, payment_id)).model_dump(mode="json")
+
+    return await answer_once(request, work, scope="admin")
+
+
+@admin_router.post(
+    "/payments/{payment_id}/dismiss",
+    response_model=AdminPaymentDetail,
+    responses={409: {"description": "Not confirmed, credited already, or dismissed for another reason"}},
+)
+async def dismiss_payment(request: Request, payment_id: str, body: DismissPayment, now: Now) -> Response:
+    """Nobody is credited for this payment, and it is no longer listed as unmatched; crediting it undoes that."""
+
+    async def work(session: AsyncSession) -> tuple[int, Any]:
+        await dismiss(session, payment_id, reason=body.reason, request_id=request_id_of(request), now=now())
+        return 200, (await _payment_detail(session, payment_id)).model_dump(mode="json")
+
+    return await answer_once(request, work, scope="admin")
+
+
+async def _payment_detail(session: AsyncSession, payment_id: str) -> AdminPaymentDetail:
+    return admin_payment_detail(await queries.get_payment(session, payment_id), await history_of(session, payment_id))

@@ -1,14 +1,26 @@
 """Wire shapes of charges and payments."""
 
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Annotated, Any
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, field_validator
 
-from keyserver.charges.models import Charge, Payment
+from keyserver.charges.models import Action, Actor, Charge, Payment, PaymentAction
+from keyserver.charges.queries import FoundPayment
 from keyserver.charges.states import AdditionalStatus, ChargeStatus, PaymentStatus
-from keyserver.kit.money import format_nanos, nanos_to_cents_down
-from keyserver.kit.wire import CamelBody, CamelView, DecimalNumber, Instant, JsonObject, View
+from keyserver.kit.money import format_nanos, format_price, nanos_to_cents_down, usd_to_nanos_exact
+from keyserver.kit.wire import (
+    Body,
+    CamelBody,
+    CamelView,
+    DecimalNumber,
+    Identifier,
+    Instant,
+    JsonObject,
+    ShortText,
+    View,
+)
 
 MAX_AMOUNT_CENTS = 1_000_000_000
 MIN_LIFETIME_SECONDS = 60
@@ -104,15 +116,72 @@ class AdminPaymentView(View):
     amount: str
     status: PaymentStatus
     reason: str | None
-    tenant_id: str
+    tenant_id: str | None
     charge_id: str | None
     credited_usd: str | None
+    dismissed_at: Instant | None
     seen_at: Instant
 
 
 class AdminPaymentPage(View):
     payments: list[AdminPaymentView]
     next_cursor: str | None
+
+
+class PaymentActionView(View):
+    """`asked` is what the request asked for; `before` and `after` are what the payment was."""
+
+    action: Action
+    actor: Actor
+    asked: dict[str, Any]
+    before: dict[str, str | None]
+    after: dict[str, str | None]
+    reason: str | None
+    request_id: str | None
+    acted_at: Instant
+
+
+class AdminPaymentDetail(AdminPaymentView):
+    """`address_index` is the last number of the address's path, by which a wallet finds its key."""
+
+    address_index: int
+    payment_method_id: str | None
+    decimals: int
+    confirmations: int
+    confirmations_required: int
+    block_height: int | None
+    block_hash: str | None
+    confirmed_at: Instant | None
+    price_usd: str | None
+    price_source: str | None
+    history: list[PaymentActionView]
+
+
+class CreditPayment(Body):
+    """At `price_usd` for a whole coin, or `amount_usd` in all; with neither, at the market's price of now."""
+
+    tenant_id: Identifier | None = Field(None, description="Needed when nobody was given the payment's address")
+    price_usd: DecimalNumber | None = Field(None, description="Dollars for a whole coin; positive")
+    amount_usd: DecimalNumber | None = Field(None, description="Dollars, at most nine decimals; positive")
+    note: ShortText = Field(description="Why; kept in the history and in the ledger")
+
+    @field_validator("price_usd", "amount_usd")
+    @classmethod
+    def _positive(cls, value: Decimal | None) -> Decimal | None:
+        if value is not None and value <= 0:
+            raise ValueError("must be positive")
+        return value
+
+    @field_validator("amount_usd")
+    @classmethod
+    def _postable(cls, value: Decimal | None) -> Decimal | None:
+        if value is not None:
+            usd_to_nanos_exact(value)
+        return value
+
+
+class DismissPayment(Body):
+    reason: ShortText = Field(description="Why; kept in the history")
 
 
 def payment_view(payment: Payment) -> PaymentView:
@@ -125,6 +194,45 @@ def payment_view(payment: Payment) -> PaymentView:
         block_height=payment.block_height,
         credited_usd=None if payment.credited_nanos is None else format_nanos(payment.credited_nanos),
         seen_at=payment.seen_at,
+    )
+
+
+def admin_payment_view(found: FoundPayment) -> AdminPaymentView:
+    payment = found.payment
+    return AdminPaymentView(
+        id=payment.id,
+        chain=found.chain,
+        network=found.network,
+        token=payment.token,
+        address=payment.address,
+        tx_hash=payment.tx_hash,
+        output_index=payment.output_index,
+        amount=str(payment.amount_units),
+        status=payment.status,
+        reason=payment.reason,
+        tenant_id=payment.tenant_id,
+        charge_id=payment.charge_id,
+        credited_usd=None if payment.credited_nanos is None else format_nanos(payment.credited_nanos),
+        dismissed_at=payment.dismissed_at,
+        seen_at=payment.seen_at,
+    )
+
+
+def admin_payment_detail(found: FoundPayment, history: Sequence[PaymentAction]) -> AdminPaymentDetail:
+    payment = found.payment
+    return AdminPaymentDetail(
+        **dict(admin_payment_view(found)),
+        address_index=payment.address_index,
+        payment_method_id=payment.payment_method_id,
+        decimals=payment.decimals,
+        confirmations=payment.confirmations,
+        confirmations_required=payment.confirmations_required,
+        block_height=payment.block_height,
+        block_hash=payment.block_hash,
+        confirmed_at=payment.confirmed_at,
+        price_usd=None if payment.price_usd is None else format_price(payment.price_usd),
+        price_source=payment.price_source,
+        history=[PaymentActionView.model_validate(action) for action in history],
     )
 
 

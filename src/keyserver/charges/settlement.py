@@ -12,9 +12,10 @@ from datetime import datetime
 from sqlalchemy import ARRAY, Text, any_, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from keyserver.addresses.models import Address
+from keyserver.addresses.owners import Owned, owners_of
 from keyserver.chains.models import Blockchain, PaymentMethod
 from keyserver.charges.crediting import Market, credit, post_entries, reverse
+from keyserver.charges.history import facts_of, note_reversal
 from keyserver.charges.models import Charge, Payment
 from keyserver.charges.paid_asset import PaidAsset, methods_on, paid_asset
 from keyserver.charges.reassessment import lock_charges, reassess
@@ -90,10 +91,12 @@ async def orphan(session: AsyncSession, blockchain: Blockchain, *, above_height:
     affected = list(await session.scalars(query, execution_options={"populate_existing": True}))
     reversals = []
     for payment in affected:
+        before = facts_of(payment)
         reversals.append(reverse(payment, blockchain, now=now))
         payment.status = PaymentStatus.ORPHANED
         payment.block_height = payment.block_hash = payment.confirmed_at = payment.reason = None
         payment.confirmations = 0
+        note_reversal(session, payment, before=before, now=now)
     await post_entries(session, reversals)
     await reassess(session, charges, now=now)
     return len(affected)
@@ -115,7 +118,7 @@ async def _record(
     now: datetime,
 ) -> set[str | None]:
     """Stores arrivals at addresses of ours; returns the charges they may change."""
-    ours = await _owners(session, {arrival.match_key for arrival in arrivals})
+    ours = await owners_of(session, {arrival.match_key for arrival in arrivals}, now=now)
     if not ours:
         return set()
     methods = await methods_on(session, blockchain)
@@ -149,19 +152,11 @@ async def _give_up_moved(session: AsyncSession, blockchain: Blockchain, tx_hashe
     await session.execute(moved)
 
 
-async def _owners(session: AsyncSession, match_keys: set[str]) -> dict[str, Address]:
-    if not match_keys:
-        return {}
-    one_array = literal(sorted(match_keys), ARRAY(Text))  # one parameter, however many outputs a block has
-    query = select(Address).where(Address.match_key == any_(one_array))
-    return {address.match_key: address for address in await session.scalars(query)}
-
-
 async def _store(
     session: AsyncSession,
     blockchain: Blockchain,
     arrival: Arrival,
-    address: Address,
+    address: Owned,
     paid: PaidAsset,
     *,
     block: Inclusion | None,
@@ -187,6 +182,7 @@ async def _store(
             address_index=address.address_index,
             address=address.address,
             tenant_id=address.tenant_id,
+            never_issued=address.tenant_id is None,
             charge_id=None if charge is None else charge.id,
             payment_method_id=paid.payment_method_id,
             token=paid.token,
@@ -209,8 +205,10 @@ async def _store(
     return payment.charge_id
 
 
-async def _charge_at(session: AsyncSession, address: Address, blockchain: Blockchain, asset: str) -> Charge | None:
+async def _charge_at(session: AsyncSession, address: Owned, blockchain: Blockchain, asset: str) -> Charge | None:
     """The charge this address was made for, when it asked for this asset on this chain."""
+    if not address.handed_out:
+        return None
     query = (
         select(Charge)
         .join(PaymentMethod, PaymentMethod.id == Charge.payment_method_id)

@@ -10,16 +10,13 @@ from keyserver.chains.models import Blockchain, PaymentMethod
 from keyserver.chains.registry import STABLECOIN
 from keyserver.charges.crediting import NO_PRICE, Market, credit, post_entries
 from keyserver.charges.models import Payment
-from keyserver.charges.reassessment import lock_charges, reassess
+from keyserver.charges.queries import UNMATCHED
+from keyserver.charges.reassessment import lock_payment, reassess
 from keyserver.charges.states import PaymentStatus
 from keyserver.kit.db import Database
 from keyserver.pricing.errors import PriceUnavailable
 
-_WAITING = (
-    Payment.status == PaymentStatus.CONFIRMED,
-    Payment.credited_nanos.is_(None),
-    Payment.reason == NO_PRICE,
-)
+_WAITING = (*UNMATCHED, Payment.reason == NO_PRICE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +68,7 @@ async def _has_price(database: Database, asset: _Asset, *, market: Market, now: 
 
 async def _credit_one(database: Database, payment_id: str, *, market: Market, now: datetime) -> bool:
     async with database.transaction() as session:
-        charge_id = await session.scalar(select(Payment.charge_id).where(Payment.id == payment_id))
-        charges = await lock_charges(session, {charge_id})
-        payment = await session.get_one(Payment, payment_id, with_for_update=True, populate_existing=True)
+        payment, charges = await lock_payment(session, payment_id)
         if payment.status is not PaymentStatus.CONFIRMED or payment.credited_nanos is not None:
             return False
         blockchain = await session.get_one(Blockchain, payment.blockchain_id)

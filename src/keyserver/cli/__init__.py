@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from keyserver.cli import address, chains, keys, running, scan, tenants
+from keyserver.cli import address, chains, keys, payments, running, scan, tenants
 
 app = typer.Typer(
     name="keyserver",
@@ -28,6 +28,7 @@ app.command()(running.demo)
 app.add_typer(chains.app, name="chains")
 app.add_typer(tenants.app, name="tenants")
 app.add_typer(keys.app, name="keys")
+app.add_typer(payments.app, name="payments")
 app.add_typer(address.app, name="address")
 app.add_typer(scan.app, name="scan")
 

@@ -48,9 +48,9 @@ class AdminApi:
     def delete(self, path: str) -> None:
         self._ask("DELETE", path)
 
-    def pages(self, path: str, member: str) -> Iterator[Any]:
+    def pages(self, path: str, member: str, **filters: str) -> Iterator[Any]:
         """Every row of a cursor-paged list, of the member that holds them."""
-        query = {"limit": "200"}
+        query = {**filters, "limit": "200"}
         while True:
             page = self.get(path, **query)
             yield from page[member]

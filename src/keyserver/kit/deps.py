@@ -23,6 +23,11 @@ def clock_of(request: Request) -> Clock:
     return cast(Clock, request.app.state.clock)
 
 
+def request_id_of(request: Request) -> str:
+    """The id that the answer's `X-Request-Id` and the log line carry."""
+    return str(request.scope["state"]["request_id"])
+
+
 async def _session(request: Request) -> AsyncIterator[AsyncSession]:
     async with database_of(request).transaction() as session:
         yield session
