@@ -247,10 +247,16 @@ class Follower:
         return blocks[-1].ref
 
     async def _look_at_mempool(self, blockchain: Blockchain, cursor: BlockRef) -> None:
+        """All of it, part by part: the first look at a busy chain's may be at hundreds of thousands."""
+        while await self._look_at_a_part(blockchain, cursor):
+            pass
+
+    async def _look_at_a_part(self, blockchain: Blockchain, cursor: BlockRef) -> bool:
+        """Whether there is more to be looked at."""
         asked_at = self._clock()
         mempool = await self._source.mempool(known=self._looked_at or frozenset())
         if mempool is None or mempool.tip_hash != cursor.hash:
-            return  # what waits is only told from what was mined while the tip is the block we are at
+            return False  # what waits is only told from what was mined while the tip is the block we are at
         if self._matters(mempool):
             now = self._clock()
             async with self._database.transaction() as session:
@@ -264,7 +270,8 @@ class Follower:
                     now=now,
                 )
             self._told()
-        self._looked_at = mempool.tx_hashes
+        self._looked_at = mempool.tx_hashes - mempool.unread
+        return bool(mempool.unread)
 
     def _matters(self, mempool: Mempool) -> bool:
         return bool(mempool.transfers) or mempool.tx_hashes != self._looked_at
@@ -276,7 +283,14 @@ class Follower:
 
 def _arrivals(transfers: Sequence[Transfer]) -> list[settlement.Arrival]:
     return [
-        settlement.Arrival(each.tx_hash, each.output_index, each.asset, each.address, each.amount_units)
+        settlement.Arrival(
+            each.tx_hash,
+            each.output_index,
+            each.asset,
+            each.address,
+            each.amount_units,
+            each.least_confirmations,
+        )
         for each in transfers
     ]
 
