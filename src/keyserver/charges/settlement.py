@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ARRAY, Text, any_, literal, select, update
+from sqlalchemy import ARRAY, ColumnElement, Text, any_, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from keyserver.addresses.models import Address
@@ -58,6 +58,20 @@ async def include(
     """A block on top of what was told before: its arrivals, and one more confirmation for those below it."""
     await _record(session, blockchain, arrivals, block=block, now=now)
     await _confirm(session, blockchain, block, market=market, now=now)
+
+
+async def our_match_keys(session: AsyncSession, match_keys: set[str]) -> frozenset[str]:
+    """Those of many receivers that are ours, by one query."""
+    if not match_keys:
+        return frozenset()
+    query = select(Address.match_key).where(Address.match_key == any_(_one_array(match_keys)))
+    return frozenset(await session.scalars(query))
+
+
+async def is_confirming(session: AsyncSession, blockchain: Blockchain) -> bool:
+    """Whether any payment on this chain waits for confirmations; if not, a block that pays nobody of ours is idle."""
+    query = select(Payment.id).where(Payment.blockchain_id == blockchain.id, Payment.status == PaymentStatus.CONFIRMING)
+    return await session.scalar(query.limit(1)) is not None
 
 
 async def see(
@@ -147,7 +161,7 @@ async def _give_up_moved(session: AsyncSession, blockchain: Blockchain, tx_hashe
     moved = (
         update(Payment)
         .where(Payment.blockchain_id == blockchain.id, Payment.status == PaymentStatus.ORPHANED)
-        .where(Payment.tx_hash == any_(literal(sorted(tx_hashes), ARRAY(Text))))
+        .where(Payment.tx_hash == any_(_one_array(tx_hashes)))
         .values(status=PaymentStatus.REPLACED)
     )
     await session.execute(moved)
@@ -156,9 +170,13 @@ async def _give_up_moved(session: AsyncSession, blockchain: Blockchain, tx_hashe
 async def _owners(session: AsyncSession, match_keys: set[str]) -> dict[str, Address]:
     if not match_keys:
         return {}
-    one_array = literal(sorted(match_keys), ARRAY(Text))  # one parameter, however many outputs a block has
-    query = select(Address).where(Address.match_key == any_(one_array))
+    query = select(Address).where(Address.match_key == any_(_one_array(match_keys)))
     return {address.match_key: address for address in await session.scalars(query)}
+
+
+def _one_array(texts: set[str]) -> ColumnElement[list[str]]:
+    """One parameter, however many outputs a block has."""
+    return literal(sorted(texts), ARRAY(Text))
 
 
 async def _store(

@@ -8,6 +8,7 @@ is tried again, for as long as it takes, and never stepped over.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 import structlog
 from sqlalchemy import select, update
@@ -231,20 +232,26 @@ class Follower:
             if await _registered_contracts(session, blockchain.id) != contracts:
                 raise LostRace("a token was registered while the block was fetched: fetch it again")
             await cursors.remember(session, blockchain.id, [block.ref for block in blocks])
-            for block in blocks:
-                await settlement.include(
-                    session,
-                    blockchain,
-                    _arrivals(block.transfers),
-                    settlement.Inclusion(block.height, block.hash, block.mined_at),
-                    market=self._market,
-                    now=now,
-                )
+            await self._include(session, blockchain, blocks, now=now)
         self._told()
         metrics.BLOCKS_APPLIED.labels(blockchain.chain, blockchain.network).inc(len(blocks))
         fullest = max(len(block.transfers) for block in blocks)
         self._ahead = max(1, min(MOST_AHEAD, 2 * self._ahead, TRANSFERS_AHEAD // (fullest + 1)))
         return blocks[-1].ref
+
+    async def _include(
+        self, session: AsyncSession, blockchain: Blockchain, blocks: Sequence[Block], *, now: datetime
+    ) -> None:
+        """Settles block by block, past those that neither pay anybody of ours nor confirm what did: nearly all."""
+        receivers = {transfer.address for block in blocks for transfer in block.transfers}
+        ours = await settlement.our_match_keys(session, receivers)
+        confirming = await settlement.is_confirming(session, blockchain)
+        for block in blocks:
+            arrivals = _arrivals([transfer for transfer in block.transfers if transfer.address in ours])
+            if arrivals or confirming:
+                inclusion = settlement.Inclusion(block.height, block.hash, block.mined_at)
+                await settlement.include(session, blockchain, arrivals, inclusion, market=self._market, now=now)
+                confirming = True
 
     async def _look_at_mempool(self, blockchain: Blockchain, cursor: BlockRef) -> None:
         """All of it, part by part: the first look at a busy chain's may be at hundreds of thousands."""
