@@ -112,7 +112,8 @@ class Follower:
                 break  # the branch changed under us: the next step sees where it went
             cursor = await self._apply(blockchain, cursor, blocks, contracts)
         if cursor.height >= tip.height:
-            await self._look_at_mempool(blockchain, cursor)
+            while await self._look_at_mempool(blockchain, cursor):
+                pass
         return Progress(cursor.height, max(0, tip.height - cursor.height))
 
     # --- start --------------------------------------------------------------------------------------------------
@@ -253,13 +254,8 @@ class Follower:
                 await settlement.include(session, blockchain, arrivals, inclusion, market=self._market, now=now)
                 confirming = True
 
-    async def _look_at_mempool(self, blockchain: Blockchain, cursor: BlockRef) -> None:
-        """All of it, part by part: the first look at a busy chain's may be at hundreds of thousands."""
-        while await self._look_at_a_part(blockchain, cursor):
-            pass
-
-    async def _look_at_a_part(self, blockchain: Blockchain, cursor: BlockRef) -> bool:
-        """Whether there is more to be looked at."""
+    async def _look_at_mempool(self, blockchain: Blockchain, cursor: BlockRef) -> bool:
+        """Looks at a part of what is new, and says whether there is more: at first it may be hundreds of thousands."""
         asked_at = self._clock()
         mempool = await self._source.mempool(known=self._looked_at or frozenset())
         if mempool is None or mempool.tip_hash != cursor.hash:
@@ -290,15 +286,8 @@ class Follower:
 
 def _arrivals(transfers: Sequence[Transfer]) -> list[settlement.Arrival]:
     return [
-        settlement.Arrival(
-            each.tx_hash,
-            each.output_index,
-            each.asset,
-            each.address,
-            each.amount_units,
-            each.least_confirmations,
-        )
-        for each in transfers
+        settlement.Arrival(t.tx_hash, t.output_index, t.asset, t.address, t.amount_units, t.least_confirmations)
+        for t in transfers
     ]
 
 
