@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from bench import measure, parts, volume
+from bench import catchup, measure, parts, volume
 
 Row = tuple[str, str, str, str]
 
@@ -154,8 +154,15 @@ class Bench:
         what = f"a block of {volume.BLOCK_OUTPUTS:,} outputs, {many:,} addresses over {few:,}"
         return [(what, f"{large * 1000:.0f} ms", f"{small * 1000:.0f} ms", f"{large / small:.2f}")]
 
+    def catchup(self) -> list[Row]:
+        rounds = catchup.litecoin(self.url, self.options.rounds)
+        mine, beside = (statistics.median(column) for column in zip(*rounds, strict=True))
+        ratio = statistics.median(ours / theirs for ours, theirs in rounds)
+        return [("catching up, litecoind", f"{mine:,.0f} blocks/s", f"node alone {beside:,.0f}/s", f"{ratio:.2f}")]
+
 
 _PARTS: dict[str, Callable[[Bench], list[Row]]] = {
+    "catchup": Bench.catchup,
     "http": Bench.http,
     "ledger": Bench.ledger,
     "process": Bench.process,

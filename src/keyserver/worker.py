@@ -113,7 +113,13 @@ def make_source(target: Target, database: Database) -> ChainSource:
     headers = dict(target.headers)
     match spec.family:
         case Family.UTXO:
-            return BitcoindSource(target.url, network=target.network, genesis_hash=spec.node_identity, headers=headers)
+            return BitcoindSource(
+                target.url,
+                network=target.network,
+                genesis_hash=spec.node_identity,
+                coinbase_maturity=spec.coinbase_maturity,
+                headers=headers,
+            )
         case Family.EVM:
             chain_id = int(spec.node_identity) if spec.node_identity else None
             return EvmSource(target.url, chain_id=chain_id, headers=headers)

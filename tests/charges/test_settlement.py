@@ -390,6 +390,45 @@ async def test_confirmations_are_counted_block_by_block(world: World) -> None:
     assert await world.balance() == 100 * UNIT_NANOS
 
 
+async def test_a_block_reward_settles_nothing_before_it_matured(world: World) -> None:
+    charge = await world.charge(100)
+    world.chain.mine(transfer(charge.address, 100, least=100))
+    for depth in range(2, 100):
+        world.chain.mine()
+        if depth in {2, 3, 99}:
+            await world.step()
+            assert await world.state(charge) == ("Processing", "None", 100, 0)
+            assert (await world.now_of(charge)).confirmations == 1, "both of its two only when it is final"
+            (payment,) = await world.payments()
+            assert (payment.confirmations, payment.confirmations_required) == (depth, 100)
+    assert await world.balance() == 0
+    world.chain.mine()
+    await world.step()
+    assert await world.state(charge) == ("Settled", "None", 100, 100)
+    assert (await world.now_of(charge)).confirmations == 2
+    assert await world.balance() == 100 * UNIT_NANOS
+
+
+async def test_who_asks_for_more_than_maturity_gets_more(world: World) -> None:
+    charge = await world.charge(100, confirmations_required=120)
+    world.chain.mine(transfer(charge.address, 100, least=100), blocks=119)
+    await world.step()
+    assert (await world.state(charge))[0] == "Processing"
+    world.chain.mine()
+    await world.step()
+    assert (await world.state(charge))[0] == "Settled"
+
+
+async def test_a_block_reward_without_a_charge_waits_for_its_maturity_too(world: World) -> None:
+    key = await world.address()
+    world.chain.mine(transfer(key, 10, least=4), transfer(key, 10), blocks=3)
+    await world.step()
+    assert await world.balance() == 5 * UNIT_NANOS
+    world.chain.mine()
+    await world.step()
+    assert await world.balance() == 10 * UNIT_NANOS
+
+
 async def test_an_address_in_other_case_is_matched_by_its_key(world: World) -> None:
     """EVM adapters tell lower case, whatever the node writes; the row keeps the checksum's spelling."""
     charge = await world.charge(100)

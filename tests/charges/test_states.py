@@ -123,6 +123,12 @@ def test_confirmations_are_those_that_bury_the_expected_amount() -> None:
     assert assess(TERMS, [deep], now=BEFORE).confirmations == 2
 
 
+def test_all_confirmations_are_shown_only_of_what_is_final() -> None:
+    must_mature = replace(paid(100, CONFIRMING), confirmations=50)
+    assert assess(TERMS, [must_mature], now=BEFORE).confirmations == 1
+    assert assess(TERMS, [paid(60, CONFIRMED), must_mature], now=BEFORE).confirmations == 1
+
+
 def test_time_in_hand_is_told_as_the_next_deadline() -> None:
     assert assess(TERMS, [], now=BEFORE).deadline_at == EXPIRES
     assert assess(TERMS, [paid(100)], now=BEFORE).deadline_at == LONG_AFTER

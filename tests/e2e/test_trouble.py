@@ -7,10 +7,12 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+from tests.builders import AS_ADMIN
 from tests.e2e.coins import Coin, Ether, Litecoin
 from tests.e2e.wire import Wire
 from tests.e2e.world import PRICE, Made, World, worth
 from tests.nodes.anvil import AnvilNode
+from tests.nodes.litecoin import LitecoinNode
 from tests.server import running_server
 
 from keyserver.kit.jsonrpc import RpcError
@@ -211,3 +213,40 @@ async def test_two_servers_over_one_database_double_nothing(
         await _assert_each_is_settled_and_credited_once(world, coin, charges)
         for made in charges:
             await world.until_told(made, status="Settled")
+
+
+# --- what an operator is told --------------------------------------------------------------------------------------
+
+
+async def test_a_password_that_was_changed_is_said_and_following_goes_on_with_the_new_url(
+    litecoin: Litecoin, world: World
+) -> None:
+    wrong = f"http://somebody:sesame@127.0.0.1:{litecoin.node.port}/"
+    await litecoin.register(world.api, price_usd=PRICE, rpc_url=wrong)
+    failing = await world.until(world.scanner, lambda each: each["last_error"] is not None)
+    assert "refused our user name and password" in failing["last_error"]
+    assert "sesame" not in failing["last_error"] + world.server.log.read_text()
+    made = await world.charge(litecoin)
+    await litecoin.pay(made.address, made.units)
+    await litecoin.mine(3)
+
+    patched = await world.api.patch("/admin/chains/LTC", json={"rpc_url": litecoin.node.url}, headers=AS_ADMIN)
+
+    assert patched.status_code == 200, patched.text
+    await _assert_each_is_settled_and_credited_once(world, litecoin, [made])
+
+
+async def test_a_node_by_its_cookie_file_is_followed_across_its_restarts(world: World) -> None:
+    async with LitecoinNode(cookie=True) as node:
+        litecoin = Litecoin(node)
+        await litecoin.register(world.api, price_usd=PRICE)
+        charges = [await world.charge(litecoin, 10), await world.charge(litecoin, 11)]
+        await litecoin.pay(charges[0].address, charges[0].units)
+        await litecoin.mine()
+        await world.until_charge(charges[0], confirmations=1)
+
+        await node.restart()  # writes another cookie
+        await litecoin.pay(charges[1].address, charges[1].units)
+        await litecoin.mine(3)
+
+        await _assert_each_is_settled_and_credited_once(world, litecoin, charges)

@@ -31,7 +31,7 @@ from tests.nodes.required import require
 from tests.ports import free_port
 
 from keyserver.kit.jsonrpc import JsonRpc, RpcError, RpcUnavailable
-from keyserver.watching.bitcoind import connect
+from keyserver.watching.bitcoind_rpc import connect
 
 GENESIS = "530827f38f93b43ed12af0b3ad25a288dc02ed74d6d7857862df51fc56c416f9"
 FIRST_HEIGHT = 110

@@ -13,14 +13,18 @@ GENESIS = "genesis"
 
 
 def transfer(
-    address: str, units: int, *, tx_hash: str | None = None, index: int = 0, asset: str = "native"
+    address: str, units: int, *, tx_hash: str | None = None, index: int = 0, asset: str = "native", least: int = 0
 ) -> Transfer:
-    return Transfer(tx_hash or f"tx{next(_transactions)}", index, asset, address, units)
+    """`least`: confirmations it needs whatever was asked for."""
+    return Transfer(tx_hash or f"tx{next(_transactions)}", index, asset, address, units, least)
 
 
 @dataclass
 class ChainInMemory(ChainSource):
-    """`branch` is the best one. `failures` are raised, one by one, by the calls to come; `broken` heights always."""
+    """`branch` is the best one. `failures` are raised, one by one, by the calls to come; `broken` heights always.
+
+    `shown_at_once`: transactions of the mempool in one answer.
+    """
 
     identity: str = "in memory"
     started_at: datetime = field(default_factory=lambda: datetime(2026, 3, 1, 12, 0, tzinfo=UTC))
@@ -30,6 +34,7 @@ class ChainInMemory(ChainSource):
     failures: list[Exception] = field(default_factory=list)
     broken: dict[int, Exception] = field(default_factory=dict)
     lag: int = 0
+    shown_at_once: int = 1_000
     fetched: list[int] = field(default_factory=list)
     identified: int = 0
     closed: bool = False
@@ -100,8 +105,11 @@ class ChainInMemory(ChainSource):
         self._fail()
         if not self.has_mempool:
             return None
-        fresh = [each for each in self.waiting if each.tx_hash not in known]
-        return Mempool(self._shown()[-1].hash, frozenset(each.tx_hash for each in self.waiting), fresh)
+        present = {each.tx_hash: None for each in self.waiting}
+        fresh = [tx_hash for tx_hash in present if tx_hash not in known]
+        looked_at, unread = fresh[: self.shown_at_once], fresh[self.shown_at_once :]
+        shown = [each for each in self.waiting if each.tx_hash in looked_at]
+        return Mempool(self._shown()[-1].hash, frozenset(present), shown, frozenset(unread))
 
     async def close(self) -> None:
         self.closed = True

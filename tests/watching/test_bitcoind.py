@@ -10,12 +10,15 @@ import pytest
 from tests.nodes.litecoin import FEE, FIRST_HEIGHT, GENESIS, MWEB_HEIGHT, LitecoinNode
 
 from keyserver.kit.jsonrpc import JsonRpc
-from keyserver.watching.bitcoind import NO_PARENT, BitcoindSource, connect
+from keyserver.watching.bitcoind import BitcoindSource
+from keyserver.watching.bitcoind_rpc import connect
+from keyserver.watching.bitcoind_wire import NO_PARENT
 from keyserver.watching.ports import Block, BlockNotFound, BlockRef, Mempool, NodeUnavailable, Transfer, WrongNode
 
 pytestmark = pytest.mark.node
 
 NEXT = FIRST_HEIGHT + 1
+MATURITY = 100
 NONE: frozenset[str] = frozenset()
 
 Follow = Callable[..., BitcoindSource]
@@ -33,7 +36,12 @@ async def follow() -> AsyncIterator[Follow]:
     async with AsyncExitStack() as stack:
 
         def follow(node: LitecoinNode, **changed: Any) -> BitcoindSource:
-            arguments: dict[str, Any] = {"url": node.url, "network": "regtest", "genesis_hash": GENESIS}
+            arguments: dict[str, Any] = {
+                "url": node.url,
+                "network": "regtest",
+                "genesis_hash": GENESIS,
+                "coinbase_maturity": MATURITY,
+            }
             source = BitcoindSource(**arguments | changed)
             stack.push_async_callback(source.close)
             return source
@@ -174,9 +182,9 @@ async def test_the_miners_own_output_is_a_transfer(litecoin: LitecoinNode, sourc
     address = await litecoin.address()
     await litecoin.mine(1, address)
 
-    assert [(t.address, t.output_index, t.amount_units) for t in (await block_at(source, NEXT)).transfers] == [
-        (address, 0, 50 * 10**8)
-    ]
+    (reward,) = (await block_at(source, NEXT)).transfers
+    assert (reward.address, reward.output_index, reward.amount_units) == (address, 0, 50 * 10**8)
+    assert reward.least_confirmations == MATURITY
 
 
 @pytest.mark.parametrize(("descriptor", "transfers"), [("pkh({})", 1), ("pk({})", 0), ("multi(1,{})", 0)])
@@ -295,7 +303,7 @@ async def test_a_double_spent_payment_leaves_the_mempool_for_its_rival(
 async def test_more_transactions_than_fit_one_request_are_all_seen(
     litecoin: LitecoinNode, source: BitcoindSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("keyserver.watching.bitcoind.MEMPOOL_BATCH", 4)
+    monkeypatch.setattr("keyserver.watching.bitcoind_transactions.BATCH", 4)
     target = await litecoin.address()
     sent = {}
     for number, coin in enumerate(await litecoin.rpc("listunspent"), start=1):

@@ -1,13 +1,9 @@
-"""The bitcoind adapter against what a real litecoind on regtest cannot be made to answer.
-
-Addresses are the published examples of BIP-173 and BIP-350, and Bitcoin's genesis block's.
-"""
+"""The bitcoind adapter against what a real litecoind on regtest cannot be made to answer."""
 
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -17,73 +13,39 @@ import pytest
 from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.nodes.rpc_server import Answer, Fault, Handler, ScriptedNode, http_server
+from tests.nodes.rpc_server import Answer, Fault, Handler, ScriptedNode
+from tests.watching.bitcoind_answers import (
+    BITCOIN_GENESIS,
+    HASH,
+    HEIGHT,
+    MATURITY,
+    NONE,
+    P2PKH,
+    P2TR,
+    P2WPKH,
+    PARENT,
+    TX,
+    Follow,
+    block,
+    holding,
+    network,
+    output,
+    paying,
+    quoted,
+    sources,
+    transaction,
+)
 
 from keyserver.kit.money import format_units
-from keyserver.watching.bitcoind import BitcoindSource, _transfers
+from keyserver.watching.bitcoind import BitcoindSource
+from keyserver.watching.bitcoind_wire import read_transfers
 from keyserver.watching.ports import BlockNotFound, BlockRef, NodeUnavailable, SourceError, Transfer, WrongNode
-
-BITCOIN_GENESIS = "000000000019d6689c085ae165831e934ff763ae46a2a6c172b3f1b60a8ce26f"
-P2WPKH = "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4"  # BIP-173
-P2TR = "bc1p0xlxvlhemja6c4dqv22uapctqupfhlxm9h8z3k2e72q4k9hcz7vqzk5jj0"  # BIP-350
-P2PKH = "1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNa"  # of the genesis block's key
-
-HEIGHT = 840_000
-HASH, PARENT, TX = "aa" * 32, "bb" * 32, "cc" * 32
-NONE: frozenset[str] = frozenset()
-
-Follow = Callable[..., Awaitable[BitcoindSource]]
 
 
 @pytest.fixture
 async def follow() -> AsyncIterator[Follow]:
-    """A source for a new server; `userinfo` and `query` go into its URL."""
-    async with AsyncExitStack() as stack:
-
-        async def follow(handler: Handler, *, userinfo: str = "", query: str = "", **changed: Any) -> BitcoindSource:
-            url = await stack.enter_async_context(http_server(handler))
-            arguments: dict[str, Any] = {"network": "mainnet", "genesis_hash": None}
-            source = BitcoindSource(url.replace("://", f"://{userinfo}") + "/" + query, **arguments | changed)
-            stack.push_async_callback(source.close)
-            return source
-
+    async with sources() as follow:
         yield follow
-
-
-def quoted(value: str) -> str:
-    return json.dumps(value)
-
-
-def output(value: str, script: str, n: int = 0) -> str:
-    return f'{{"value": {value}, "n": {n}, "scriptPubKey": {script}}}'
-
-
-def paying(address: str, kind: str = "witness_v0_keyhash") -> str:
-    """A script as Bitcoin Core 22 and later print it."""
-    return f'{{"asm": "", "desc": "addr({address})#xxxxxxxx", "hex": "", "address": "{address}", "type": "{kind}"}}'
-
-
-def transaction(*outputs: str, txid: str = TX) -> str:
-    return f'{{"txid": "{txid}", "hash": "{"dd" * 32}", "vin": [], "vout": [{", ".join(outputs)}]}}'
-
-
-def block(*transactions: str, **changed: Any) -> str:
-    fields = {"hash": HASH, "confirmations": 3, "height": HEIGHT, "time": 1713571767, "previousblockhash": PARENT}
-    return json.dumps(fields | changed)[:-1] + f', "tx": [{", ".join(transactions)}]}}'
-
-
-def holding(text: Answer) -> ScriptedNode:
-    return ScriptedNode({"getblockhash": quoted(HASH), "getblock": text})
-
-
-def network(chain: str = "main", **changed: Any) -> dict[str, str]:
-    """A node that is up to date, as Bitcoin Core answers."""
-    info = {"chain": chain, "blocks": HEIGHT, "headers": HEIGHT, "bestblockhash": HASH, "pruned": False}
-    return {
-        "getblockchaininfo": json.dumps(info | {"verificationprogress": 1, "initialblockdownload": False} | changed),
-        "getblockhash": quoted(BITCOIN_GENESIS),
-        "getnetworkinfo": '{"version": 270000, "subversion": "/Satoshi:27.0.0/", "localrelay": true}',
-    }
 
 
 # --- who it is --------------------------------------------------------------------------------------------------
@@ -168,9 +130,9 @@ async def test_addresses_of_newer_nodes_are_read(follow: Follow) -> None:
     assert (read.ref, read.parent_hash) == (BlockRef(HEIGHT, HASH), PARENT)
     assert read.mined_at == datetime(2024, 4, 20, 0, 9, 27, tzinfo=UTC)
     assert read.transfers == [
-        Transfer(TX, 0, "native", P2WPKH, 1),
-        Transfer(TX, 1, "native", P2TR, 2_099_999_997_690_000),
-        Transfer(TX, 2, "native", P2PKH, 700_000_000),
+        Transfer(TX, 0, "native", P2WPKH, 1, MATURITY),
+        Transfer(TX, 1, "native", P2TR, 2_099_999_997_690_000, MATURITY),
+        Transfer(TX, 2, "native", P2PKH, 700_000_000, MATURITY),
     ]
 
 
@@ -200,7 +162,7 @@ def test_every_amount_is_read_exactly(units: int) -> None:
     value = json.loads(f"{units // 10**8}.{units % 10**8:08d}", parse_float=Decimal)
     script = {"type": "pubkeyhash", "address": P2PKH}
 
-    (transfer,) = _transfers({"txid": TX, "vout": [{"value": value, "n": 0, "scriptPubKey": script}]})
+    (transfer,) = read_transfers({"txid": TX, "vout": [{"value": value, "n": 0, "scriptPubKey": script}]})
 
     assert transfer.amount_units == units
     assert Decimal(format_units(transfer.amount_units, 8)) == value
@@ -216,7 +178,6 @@ def test_every_amount_is_read_exactly(units: int) -> None:
         block().replace('"tx": []', '"tx": null'),
         block().replace('"tx": []', '"no": 1'),
         block(transaction()).replace('"vout"', '"outs"'),
-        block('"only an id"'),
         block(transaction('{"value": 1, "n": 0}')),
         block(transaction(output("1", "null"))),
         block(transaction(output("1.000000001", paying(P2PKH)))),
@@ -263,14 +224,32 @@ async def test_a_header_that_left_the_branch_is_not_found(follow: Follow) -> Non
         await source.mined_at(HEIGHT)
 
 
-@pytest.mark.parametrize("words", ["Block not available (pruned data)", "Block not found on disk"])
-async def test_a_block_the_node_does_not_keep_is_unavailable_by_its_height(follow: Follow, words: str) -> None:
-    source = await follow(holding(Fault(-1, words)))
+async def test_a_block_that_is_not_on_the_nodes_disk_is_unavailable_by_its_height(follow: Follow) -> None:
+    source = await follow(holding(Fault(-1, "Block not found on disk")))
 
     with pytest.raises(NodeUnavailable) as caught:
         await source.block(HEIGHT, contracts=NONE)
 
-    assert str(caught.value) == f"block {HEIGHT}: getblock: {words} (code -1)"
+    assert str(caught.value) == f"block {HEIGHT}: getblock: Block not found on disk (code -1)"
+
+
+@pytest.mark.parametrize("code", [-1, -32603])
+@pytest.mark.parametrize(
+    ("info", "kept"),
+    [('{"pruned": true, "pruneheight": 841200}', "keeps blocks from 841200 on"), ("{}", "has dropped old blocks")],
+)
+async def test_a_pruned_block_is_named_with_the_height_the_node_is_pruned_to(
+    follow: Follow, code: int, info: str, kept: str
+) -> None:
+    node = holding(Fault(code, "Block not available (pruned data)"))
+    source = await follow(ScriptedNode({**node.answers, "getblockchaininfo": info}))
+
+    with pytest.raises(NodeUnavailable) as caught:
+        await source.block(HEIGHT, contracts=NONE)
+
+    assert str(caught.value).startswith(
+        f"block {HEIGHT} is missing, and is not stepped over: the node is pruned and {kept}. "
+    )
 
 
 # --- the mempool ------------------------------------------------------------------------------------------------
@@ -374,7 +353,7 @@ async def test_transactions_too_large_for_one_answer_are_asked_for_in_parts(
 ) -> None:
     node = MempoolNode(tips=["t"], contents=[["a", "b", "c", "d", "e"]])
     source = await follow(node)
-    monkeypatch.setattr(source._rpc, "_max_bytes", 900)
+    monkeypatch.setattr(source._rpc._rpc, "_max_bytes", 900)
 
     mempool = await source.mempool(known=NONE)
 
@@ -386,7 +365,7 @@ async def test_one_transaction_too_large_for_an_answer_is_an_error(
     follow: Follow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = await follow(MempoolNode(tips=["t"], contents=[["a"]]))
-    monkeypatch.setattr(source._rpc, "_max_bytes", 150)
+    monkeypatch.setattr(source._rpc._rpc, "_max_bytes", 150)
 
     with pytest.raises(NodeUnavailable, match="more than 150 bytes"):
         await source.mempool(known=NONE)
@@ -446,7 +425,9 @@ WARMING_UP = '{"result": null, "error": {"code": -28, "message": "Loading block 
         (saying(WARMING_UP, 500), "the node is starting: Loading block index…"),
         (saying("", 401, www_authenticate='Basic realm="jsonrpc"'), "refused our user name and password"),
         (saying("", 403), "refused our user name and password"),
-        (saying("Work queue depth exceeded", 503), "HTTP 503"),
+        (saying("Work queue depth exceeded", 503), "busy (work queue depth exceeded)"),
+        (saying("Work queue depth exceeded", 500), "busy (work queue depth exceeded)"),
+        (saying("", 503), "HTTP 503"),
         (saying("<html>welcome</html>", 200), "not JSON-RPC"),
         (saying('{"result": null, "error": {"code": -32601, "message": "Method not found"}, "id": 0}', 404), "-32601"),
     ],
@@ -470,7 +451,7 @@ async def test_the_nodes_wish_when_to_come_back_is_kept(follow: Follow) -> None:
 
 async def test_an_answer_beyond_the_cap_is_a_failure(follow: Follow, monkeypatch: pytest.MonkeyPatch) -> None:
     source = await follow(holding(block(transaction(*[output("1", paying(P2PKH))] * 100))))
-    monkeypatch.setattr(source._rpc, "_max_bytes", 5000)
+    monkeypatch.setattr(source._rpc._rpc, "_max_bytes", 5000)
 
     with pytest.raises(NodeUnavailable, match=f"block {HEIGHT}: .* more than 5000 bytes"):
         await source.block(HEIGHT, contracts=NONE)
@@ -522,6 +503,6 @@ async def test_a_pipe_in_place_of_the_cookie_file_does_not_hold_us_up(follow: Fo
 @pytest.mark.parametrize("url", ["http://user:sesame@[node/", "http://user:sesame\u2100@node/", "user:sesame@node"])
 def test_a_url_that_is_none_is_refused_without_repeating_it(url: str) -> None:
     with pytest.raises(ValueError, match="URL") as caught:
-        BitcoindSource(url, network="mainnet", genesis_hash=None)
+        BitcoindSource(url, network="mainnet", genesis_hash=None, coinbase_maturity=MATURITY)
 
     assert "sesame" not in repr(caught.value)

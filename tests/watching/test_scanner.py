@@ -15,7 +15,7 @@ from keyserver.chains.models import Blockchain
 from keyserver.kit.db import Database
 from keyserver.watching.cursor import REMEMBERED, LostRace
 from keyserver.watching.models import NodeReport, ScannedBlock, Scanner
-from keyserver.watching.ports import Block, BlockNotFound, Node, NodeUnavailable, WrongNode
+from keyserver.watching.ports import Block, BlockNotFound, Mempool, Node, NodeUnavailable, WrongNode
 from keyserver.watching.scanner import BranchUnsettled, ForkTooDeep
 
 
@@ -361,6 +361,63 @@ async def test_two_nodes_at_first_contact_cannot_both_be_pinned(world: World) ->
     other = world.follower(chain=ChainInMemory(identity="another"))
     outcomes = await asyncio.gather(world.step(), world.step(other), return_exceptions=True)
     assert any(isinstance(each, WrongNode) for each in outcomes)
+
+
+# --- a mempool in parts -----------------------------------------------------------------------------------------
+
+
+async def test_a_great_mempool_is_looked_at_part_by_part_and_every_payment_in_it_is_seen(world: World) -> None:
+    charge = await world.charge(70)
+    world.chain.shown_at_once = 3
+    world.chain.wait(*(transfer(charge.address, 10) for _ in range(7)))
+    follower = world.follower()
+    await world.step(follower)
+    assert await world.state(charge) == ("Processing", "None", 70, 0)
+    told = world.told
+    await world.step(follower)
+    assert world.told == told, "what was looked at was looked at again"
+
+
+async def test_a_payment_whose_part_was_not_read_yet_is_not_taken_for_replaced(world: World) -> None:
+    charge = await world.charge(10)
+    payment = transfer(charge.address, 10)
+    world.chain.wait(payment)
+    await world.step()
+    world.chain.drop(payment.tx_hash)
+    world.chain.shown_at_once = 1
+    world.chain.wait(*(transfer("a stranger", 1) for _ in range(5)), payment)
+    follower = world.follower()
+    original = world.chain.mempool
+    states: list[str] = []
+
+    async def look(*, known: frozenset[str]) -> Mempool | None:
+        states.append((await world.state(charge))[0])
+        return await original(known=known)
+
+    world.chain.mempool = look  # type: ignore[method-assign]
+    await world.step(follower)
+    assert states == ["Processing"] * 6
+
+
+async def test_a_block_ends_the_look_at_a_great_mempool_and_what_was_read_of_it_is_kept(world: World) -> None:
+    world.chain.shown_at_once = 2
+    waiting = [transfer("a stranger", 1) for _ in range(8)]
+    world.chain.wait(*waiting)
+    follower = world.follower()
+    original = world.chain.mempool
+    known_to_us: list[int] = []
+
+    async def look(*, known: frozenset[str]) -> Mempool | None:
+        known_to_us.append(len(known))
+        if len(known_to_us) == 3:
+            world.chain.mine()
+        return await original(known=known)
+
+    world.chain.mempool = look  # type: ignore[method-assign]
+    await follower.step()
+    assert known_to_us == [0, 2, 4]
+    await follower.step()
+    assert known_to_us == [0, 2, 4, 4, 6]
 
 
 # --- catching up ------------------------------------------------------------------------------------------------

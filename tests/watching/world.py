@@ -22,6 +22,7 @@ from keyserver.ledger.balances import discrepancies, tenant_balance, trial_balan
 from keyserver.ledger.models import JournalEntry
 from keyserver.pricing.consensus import Price
 from keyserver.pricing.errors import PriceUnavailable
+from keyserver.watching.ports import ChainSource
 from keyserver.watching.scanner import Follower
 from keyserver.webhooks.models import WebhookDelivery
 
@@ -61,7 +62,7 @@ class World:
     told: int = 0
     handed_out: int = 0
 
-    def follower(self, blockchain_id: str = BLOCKCHAIN, chain: ChainInMemory | None = None) -> Follower:
+    def follower(self, blockchain_id: str = BLOCKCHAIN, chain: ChainSource | None = None) -> Follower:
         return Follower(
             self.database, blockchain_id, chain or self.chain, market=self.market, clock=self.clock, told=self._tell
         )
@@ -94,8 +95,13 @@ class World:
         return key
 
     async def charge(self, units: int = 100, *, method_id: str = "COIN", **changes: Any) -> Charge:
-        """A charge of so many base units, locked at a dollar each, that expires in half an hour."""
-        key = await self.address(tenant_id=changes.get("tenant_id", "acme"), method_id=method_id)
+        """A charge of so many base units, locked at a dollar each, that expires in half an hour.
+
+        `changes` are columns of its row, and `match_key` for an address that a real node can pay.
+        """
+        match_key = changes.pop("match_key", None)
+        tenant_id = changes.get("tenant_id", "acme")
+        key = await self.address(tenant_id=tenant_id, method_id=method_id, match_key=match_key)
         now = self.clock()
         row: dict[str, Any] = {
             "id": f"ch_{self.handed_out:06}",

@@ -18,6 +18,11 @@ from keyserver.addresses.models import Address, KeyRing
 
 _log = structlog.get_logger("keyserver.addresses")
 
+_OURS = text("""
+    SELECT match_key FROM addresses WHERE match_key = ANY(:match_keys)
+    UNION ALL SELECT match_key FROM lookahead_addresses WHERE match_key = ANY(:match_keys)
+""")
+
 _OWNERS = text("""
     SELECT key_ring_id, address_index, match_key, address, tenant_id, payment_method_id,
            TRUE AS spent, tenant_id IS NOT NULL AS handed_out
@@ -47,6 +52,14 @@ class Owned:
     payment_method_id: str | None
     spent: bool
     handed_out: bool
+
+
+async def ours_among(session: AsyncSession, match_keys: Collection[str]) -> frozenset[str]:
+    """Those of these addresses that are ours, handed out or watched ahead; nothing changes."""
+    if not match_keys:
+        return frozenset()
+    one_array = bindparam("match_keys", sorted(match_keys), ARRAY(Text))
+    return frozenset(await session.scalars(_OURS.bindparams(one_array)))
 
 
 async def owners_of(session: AsyncSession, match_keys: Collection[str], *, now: datetime) -> dict[str, Owned]:

@@ -1,7 +1,8 @@
 """What the world knows about chains: families, networks, address constants, sane defaults.
 
-Sources: `chainparams.cpp` of Bitcoin Core, Litecoin Core and Dogecoin Core (address versions, genesis hashes), SLIP-44
-(coin types), SLIP-173 (bech32 prefixes), EIP-155 (chain ids). Default confirmations follow what payment processors
+Sources: `chainparams.cpp` of Bitcoin Core, Litecoin Core and Dogecoin Core (address versions, genesis hashes, and
+Dogecoin's `nCoinbaseMaturity`), `consensus.h` of the first two (COINBASE_MATURITY), SLIP-44 (coin types), SLIP-173
+(bech32 prefixes), EIP-155 (chain ids). Default confirmations follow what payment processors
 publish; an operator sets others when registering a payment method.
 """
 
@@ -41,7 +42,8 @@ class ChainSpec:
 
     `address_types` starts with the default. `coin` is the symbol of the chain's own coin (of an EVM chain we do not
     know: its name in upper case), `decimals` are that coin's. `node_identity` is what its nodes must say (genesis block
-    hash, or EVM chain id in decimal), None where we do not know or it is not fixed.
+    hash, or EVM chain id in decimal), None where we do not know or it is not fixed. `coinbase_maturity`: confirmations
+    after which the chain lets the coins of a block reward be spent, 0 where there are none.
     """
 
     chain: str
@@ -54,6 +56,7 @@ class ChainSpec:
     simulated: bool
     utxo: UtxoParams | None
     node_identity: str | None
+    coinbase_maturity: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,7 @@ class _UtxoChain:
     coin: str
     coin_type: int
     confirmations: int
+    coinbase_maturity: int
     address_types: tuple[AddressType, ...]
     networks: dict[str, tuple[UtxoParams, str | None]]
 
@@ -88,6 +92,7 @@ _UTXO_CHAINS = {
         coin="BTC",
         coin_type=0,
         confirmations=3,
+        coinbase_maturity=100,
         address_types=_SEGWIT_TYPES,
         networks={
             "mainnet": (
@@ -104,6 +109,7 @@ _UTXO_CHAINS = {
         coin="LTC",
         coin_type=2,
         confirmations=12,
+        coinbase_maturity=100,
         address_types=_SEGWIT_TYPES,
         networks={
             "mainnet": (
@@ -118,6 +124,7 @@ _UTXO_CHAINS = {
         coin="DOGE",
         coin_type=3,
         confirmations=33,
+        coinbase_maturity=240,  # since height 145,000; 30 before
         address_types=(AddressType.P2PKH,),
         networks={
             "mainnet": (
@@ -132,6 +139,7 @@ _UTXO_CHAINS = {
         coin="DEMOBTC",
         coin_type=0,
         confirmations=2,
+        coinbase_maturity=0,
         address_types=_SEGWIT_TYPES,
         networks={DEMO: (_BITCOIN_REGTEST, None)},
     ),
@@ -191,6 +199,7 @@ def _utxo_spec(chain: str, network: str) -> ChainSpec:
         simulated=chain in _SIMULATED,
         utxo=params,
         node_identity=genesis_hash,
+        coinbase_maturity=known.coinbase_maturity,
     )
 
 

@@ -60,12 +60,13 @@ class CreatedCharge(CamelView):
 
 
 class PaymentView(CamelView):
-    """`amount` in base units."""
+    """`amount` in base units. `confirmations_required` is more than the charge's for the coins of a block reward."""
 
     tx_hash: str
     output_index: int
     amount: str
     confirmations: int
+    confirmations_required: int
     status: PaymentStatus
     block_height: int | None
     credited_usd: str | None
@@ -190,6 +191,7 @@ def payment_view(payment: Payment) -> PaymentView:
         output_index=payment.output_index,
         amount=str(payment.amount_units),
         confirmations=payment.confirmations,
+        confirmations_required=payment.confirmations_required,
         status=payment.status,
         block_height=payment.block_height,
         credited_usd=None if payment.credited_nanos is None else format_nanos(payment.credited_nanos),

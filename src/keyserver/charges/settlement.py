@@ -25,13 +25,17 @@ from keyserver.kit.ids import new_id
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """One output or token transfer that a chain shows. `match_key` is the receiver's, `amount_units` base units."""
+    """One output or token transfer that a chain shows. `match_key` is the receiver's, `amount_units` base units.
+
+    `least_confirmations`: how deep it must be whatever was asked for, as the coins of a block reward must mature.
+    """
 
     tx_hash: str
     output_index: int
     asset: str
     match_key: str
     amount_units: int
+    least_confirmations: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,12 @@ async def include(
     """A block on top of what was told before: its arrivals, and one more confirmation for those below it."""
     await _record(session, blockchain, arrivals, block=block, now=now)
     await _confirm(session, blockchain, block, market=market, now=now)
+
+
+async def is_confirming(session: AsyncSession, blockchain: Blockchain) -> bool:
+    """Whether any payment on this chain waits for confirmations; if not, a block that pays nobody of ours is idle."""
+    query = select(Payment.id).where(Payment.blockchain_id == blockchain.id, Payment.status == PaymentStatus.CONFIRMING)
+    return await session.scalar(query.limit(1)) is not None
 
 
 async def see(
@@ -172,6 +182,7 @@ async def _store(
     )
     if payment is None:
         charge = await _charge_at(session, address, blockchain, arrival.asset)
+        asked = paid.confirmations if charge is None else charge.confirmations_required
         payment = Payment(
             id=new_id("pay"),
             blockchain_id=blockchain.id,
@@ -188,7 +199,7 @@ async def _store(
             token=paid.token,
             decimals=paid.decimals,
             amount_units=arrival.amount_units,
-            confirmations_required=paid.confirmations if charge is None else charge.confirmations_required,
+            confirmations_required=max(asked, arrival.least_confirmations),
             status=PaymentStatus.SEEN,
             confirmations=0,
             credits=0,

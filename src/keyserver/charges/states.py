@@ -162,14 +162,19 @@ def _sum(payments: Iterable[PaymentFact]) -> int:
 
 def _confirmations(terms: Terms, counted: Sequence[PaymentFact]) -> int:
     """How deep the expected amount is buried: what comes on top of it later does not dig it up again."""
-    deepest_first = sorted(counted, key=lambda payment: payment.confirmations, reverse=True)
     buried = confirmations = 0
-    for payment in deepest_first:
+    for depth, amount_units in sorted(((_depth(terms, each), each.amount_units) for each in counted), reverse=True):
         if buried >= terms.expected_units:
             break
-        buried += payment.amount_units
-        confirmations = payment.confirmations
-    return min(confirmations, terms.confirmations_required)
+        buried += amount_units
+        confirmations = depth
+    return confirmations
+
+
+def _depth(terms: Terms, payment: PaymentFact) -> int:
+    """Its confirmations up to those required, and all of these only once it is final: new coins must mature first."""
+    most = terms.confirmations_required - (payment.status is not PaymentStatus.CONFIRMED)
+    return min(payment.confirmations, most)
 
 
 def _deadline(terms: Terms, payments: Sequence[PaymentFact], *, now: datetime) -> datetime | None:

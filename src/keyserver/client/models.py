@@ -97,6 +97,7 @@ class Payment(Model):
     output_index: int
     amount: int
     confirmations: int
+    confirmations_required: int
     status: str
     block_height: int | None
     credited_usd: Decimal | None

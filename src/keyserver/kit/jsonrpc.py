@@ -47,12 +47,18 @@ class RpcError(RpcFailure):
 
 
 class RpcUnavailable(RpcFailure):
-    """`retry_after` is the server's own wish in seconds; `status` the HTTP status, when there was one."""
+    """`retry_after` is the server's own wish in seconds; `status` the HTTP status, when there was one.
 
-    def __init__(self, message: str, retry_after: float | None = None, *, status: int | None = None) -> None:
+    `text` is the beginning of what it sent in place of JSON-RPC: to be recognised, not to be shown.
+    """
+
+    def __init__(
+        self, message: str, retry_after: float | None = None, *, status: int | None = None, text: str = ""
+    ) -> None:
         super().__init__(message)
         self.retry_after = retry_after
         self.status = status
+        self.text = text
 
 
 class AnswerTooLarge(RpcUnavailable):
@@ -174,7 +180,7 @@ class JsonRpc:
                 asyncio.timeout(self._timeout),
                 self._client.stream("POST", self._url, content=json.dumps(request), headers=headers) as response,
             ):
-                self._refuse_busy(response)
+                await self._refuse_busy(response)
                 body = await self._read(response)
         except (TimeoutError, httpx.TimeoutException):
             raise RpcUnavailable(f"{self.server} did not answer within {self._timeout:g} seconds") from None
@@ -185,17 +191,23 @@ class JsonRpc:
         try:
             return response.status_code, json.loads(body, parse_float=Decimal, parse_constant=_refuse_constant)
         except (ValueError, RecursionError):
-            raise self._no_rpc(response.status_code) from None
+            raise self._no_rpc(response.status_code, _beginning(body)) from None
 
-    def _no_rpc(self, status: int) -> RpcUnavailable:
-        return RpcUnavailable(f"{self.server} answered HTTP {status} and something that is not JSON-RPC", status=status)
+    def _no_rpc(self, status: int, text: str = "") -> RpcUnavailable:
+        return RpcUnavailable(
+            f"{self.server} answered HTTP {status} and something that is not JSON-RPC", status=status, text=text
+        )
 
-    def _refuse_busy(self, response: httpx.Response) -> None:
+    async def _refuse_busy(self, response: httpx.Response) -> None:
+        """Reads no body but a short one that is announced: whoever is overloaded may never send it."""
         if response.status_code in _BUSY:
+            announced = response.headers.get("content-length", "")
+            is_short = announced.isdecimal() and int(announced) <= _QUOTED
             raise RpcUnavailable(
                 f"{self.server} answered HTTP {response.status_code}",
                 parse_retry_after(response.headers.get("retry-after"), now=self._clock()),
                 status=response.status_code,
+                text=_beginning(await self._read(response)) if is_short else "",
             )
 
     async def _read(self, response: httpx.Response) -> bytes:
@@ -209,6 +221,10 @@ class JsonRpc:
                     f"{self.server} sent an answer of more than {self._max_bytes} bytes", status=response.status_code
                 )
         return bytes(body)
+
+
+def _beginning(body: bytes) -> str:
+    return body[:_QUOTED].decode("utf-8", "replace")
 
 
 def _request(number: int, method: str, params: Sequence[Any]) -> dict[str, Any]:

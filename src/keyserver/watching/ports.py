@@ -81,11 +81,15 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Mempool:
-    """What waits for a block while `tip_hash` is the tip: every transaction's id, the transfers of those asked for."""
+    """What waits for a block while `tip_hash` is the tip: every transaction's id, the transfers of those asked for.
+
+    `unread`: those of `tx_hashes` that were asked for and are not in `transfers` yet, as they are many: ask again.
+    """
 
     tip_hash: str
     tx_hashes: frozenset[str]
     transfers: Sequence[Transfer]
+    unread: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +139,8 @@ class ChainSource(Protocol):
     async def blocks(self, first: int, count: int, *, contracts: frozenset[str]) -> list[Block]:
         """Up to `count` consecutive blocks from height `first`, each as `block` gives it and on top of the one before.
 
-        Fewer when the branch is changing or a later one fails; at least one, or what `block` raises for the first.
+        Fewer when the branch is changing, a later one fails, or fewer are at hand; at least one, or what `block`
+        raises for the first.
         """
         asked = (self.block(height, contracts=contracts) for height in range(first, first + count))
         found: list[Block] = []

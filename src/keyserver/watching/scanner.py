@@ -8,11 +8,13 @@ is tried again, for as long as it takes, and never stepped over.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 import structlog
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from keyserver.addresses.owners import ours_among
 from keyserver.chains.models import NATIVE, Blockchain, PaymentMethod
 from keyserver.charges import settlement
 from keyserver.charges.crediting import Market
@@ -111,7 +113,8 @@ class Follower:
                 break  # the branch changed under us: the next step sees where it went
             cursor = await self._apply(blockchain, cursor, blocks, contracts)
         if cursor.height >= tip.height:
-            await self._look_at_mempool(blockchain, cursor)
+            while await self._look_at_mempool(blockchain, cursor):
+                pass
         return Progress(cursor.height, max(0, tip.height - cursor.height))
 
     # --- start --------------------------------------------------------------------------------------------------
@@ -231,26 +234,33 @@ class Follower:
             if await _registered_contracts(session, blockchain.id) != contracts:
                 raise LostRace("a token was registered while the block was fetched: fetch it again")
             await cursors.remember(session, blockchain.id, [block.ref for block in blocks])
-            for block in blocks:
-                await settlement.include(
-                    session,
-                    blockchain,
-                    _arrivals(block.transfers),
-                    settlement.Inclusion(block.height, block.hash, block.mined_at),
-                    market=self._market,
-                    now=now,
-                )
+            await self._include(session, blockchain, blocks, now=now)
         self._told()
         metrics.BLOCKS_APPLIED.labels(blockchain.chain, blockchain.network).inc(len(blocks))
         fullest = max(len(block.transfers) for block in blocks)
         self._ahead = max(1, min(MOST_AHEAD, 2 * self._ahead, TRANSFERS_AHEAD // (fullest + 1)))
         return blocks[-1].ref
 
-    async def _look_at_mempool(self, blockchain: Blockchain, cursor: BlockRef) -> None:
+    async def _include(
+        self, session: AsyncSession, blockchain: Blockchain, blocks: Sequence[Block], *, now: datetime
+    ) -> None:
+        """Settles block by block, past those that neither pay anybody of ours nor confirm what did: nearly all."""
+        receivers = {transfer.address for block in blocks for transfer in block.transfers}
+        ours = await ours_among(session, receivers)
+        confirming = await settlement.is_confirming(session, blockchain)
+        for block in blocks:
+            arrivals = _arrivals([transfer for transfer in block.transfers if transfer.address in ours])
+            if arrivals or confirming:
+                inclusion = settlement.Inclusion(block.height, block.hash, block.mined_at)
+                await settlement.include(session, blockchain, arrivals, inclusion, market=self._market, now=now)
+                confirming = True
+
+    async def _look_at_mempool(self, blockchain: Blockchain, cursor: BlockRef) -> bool:
+        """Looks at a part of what is new, and says whether there is more: at first it may be hundreds of thousands."""
         asked_at = self._clock()
         mempool = await self._source.mempool(known=self._looked_at or frozenset())
         if mempool is None or mempool.tip_hash != cursor.hash:
-            return  # what waits is only told from what was mined while the tip is the block we are at
+            return False  # what waits is only told from what was mined while the tip is the block we are at
         if self._matters(mempool):
             now = self._clock()
             async with self._database.transaction() as session:
@@ -264,7 +274,8 @@ class Follower:
                     now=now,
                 )
             self._told()
-        self._looked_at = mempool.tx_hashes
+        self._looked_at = mempool.tx_hashes - mempool.unread
+        return bool(mempool.unread)
 
     def _matters(self, mempool: Mempool) -> bool:
         return bool(mempool.transfers) or mempool.tx_hashes != self._looked_at
@@ -276,8 +287,8 @@ class Follower:
 
 def _arrivals(transfers: Sequence[Transfer]) -> list[settlement.Arrival]:
     return [
-        settlement.Arrival(each.tx_hash, each.output_index, each.asset, each.address, each.amount_units)
-        for each in transfers
+        settlement.Arrival(t.tx_hash, t.output_index, t.asset, t.address, t.amount_units, t.least_confirmations)
+        for t in transfers
     ]
 
 
