@@ -11,15 +11,15 @@ from dataclasses import dataclass
 
 import structlog
 from sqlalchemy import select, update
-from sqlalchemy.ext.asyncio import AsyncSession
 
-from keyserver.chains.models import NATIVE, Blockchain, PaymentMethod
+from keyserver.chains.models import Blockchain
 from keyserver.charges import settlement
 from keyserver.charges.crediting import Market
 from keyserver.kit import metrics
 from keyserver.kit.clock import Clock
 from keyserver.kit.db import Database
 from keyserver.watching import cursor as cursors
+from keyserver.watching.arrivals import arrivals_of, inclusion_of, registered_contracts
 from keyserver.watching.cursor import LostRace
 from keyserver.watching.models import ScannedBlock, Scanner
 from keyserver.watching.ports import (
@@ -29,7 +29,6 @@ from keyserver.watching.ports import (
     ChainSource,
     Mempool,
     SourceError,
-    Transfer,
     WrongNode,
 )
 from keyserver.watching.reports import report
@@ -220,7 +219,7 @@ class Follower:
 
     async def _contracts(self) -> frozenset[str]:
         async with self._database.transaction() as session:
-            return await _registered_contracts(session, self._blockchain_id)
+            return await registered_contracts(session, self._blockchain_id)
 
     async def _apply(
         self, blockchain: Blockchain, cursor: BlockRef, blocks: Sequence[Block], contracts: frozenset[str]
@@ -228,15 +227,15 @@ class Follower:
         now = self._clock()
         async with self._database.transaction() as session:
             await cursors.move_cursor(session, blockchain.id, cursor, blocks[-1].ref, now=now)
-            if await _registered_contracts(session, blockchain.id) != contracts:
+            if await registered_contracts(session, blockchain.id) != contracts:
                 raise LostRace("a token was registered while the block was fetched: fetch it again")
             await cursors.remember(session, blockchain.id, [block.ref for block in blocks])
             for block in blocks:
                 await settlement.include(
                     session,
                     blockchain,
-                    _arrivals(block.transfers),
-                    settlement.Inclusion(block.height, block.hash, block.mined_at),
+                    arrivals_of(block.transfers),
+                    inclusion_of(block),
                     market=self._market,
                     now=now,
                 )
@@ -258,7 +257,7 @@ class Follower:
                 await settlement.see(
                     session,
                     blockchain,
-                    _arrivals(mempool.transfers),
+                    arrivals_of(mempool.transfers),
                     waiting=mempool.tx_hashes,
                     asked_at=asked_at,
                     now=now,
@@ -272,17 +271,3 @@ class Follower:
     async def _note_tip(self, tip: BlockRef) -> None:
         async with self._database.transaction() as session:
             await report(session, self._blockchain_id, tip_height=tip.height, tip_seen_at=self._clock())
-
-
-def _arrivals(transfers: Sequence[Transfer]) -> list[settlement.Arrival]:
-    return [
-        settlement.Arrival(each.tx_hash, each.output_index, each.asset, each.address, each.amount_units)
-        for each in transfers
-    ]
-
-
-async def _registered_contracts(session: AsyncSession, blockchain_id: str) -> frozenset[str]:
-    query = select(PaymentMethod.asset).where(
-        PaymentMethod.blockchain_id == blockchain_id, PaymentMethod.asset != NATIVE
-    )
-    return frozenset(await session.scalars(query))
