@@ -20,7 +20,10 @@ def transfer(
 
 @dataclass
 class ChainInMemory(ChainSource):
-    """`branch` is the best one. `failures` are raised, one by one, by the calls to come; `broken` heights always."""
+    """`branch` is the best one. `failures` are raised, one by one, by the calls to come; `broken` heights always.
+
+    Transactions in `concealed` are left out of what is told, as an adapter with a bug would do.
+    """
 
     identity: str = "in memory"
     started_at: datetime = field(default_factory=lambda: datetime(2026, 3, 1, 12, 0, tzinfo=UTC))
@@ -29,6 +32,7 @@ class ChainInMemory(ChainSource):
     waiting: list[Transfer] = field(default_factory=list)
     failures: list[Exception] = field(default_factory=list)
     broken: dict[int, Exception] = field(default_factory=dict)
+    concealed: set[str] = field(default_factory=set)
     lag: int = 0
     fetched: list[int] = field(default_factory=list)
     identified: int = 0
@@ -93,15 +97,16 @@ class ChainInMemory(ChainSource):
         if height in self.broken:
             raise self.broken[height]
         wanted = contracts | {"native"}
-        held = [each for each in found.transfers if each.asset in wanted]
+        held = [each for each in found.transfers if each.asset in wanted and each.tx_hash not in self.concealed]
         return Block(found.height, found.hash, found.parent_hash, found.mined_at, held)
 
     async def mempool(self, *, known: frozenset[str]) -> Mempool | None:
         self._fail()
         if not self.has_mempool:
             return None
-        fresh = [each for each in self.waiting if each.tx_hash not in known]
-        return Mempool(self._shown()[-1].hash, frozenset(each.tx_hash for each in self.waiting), fresh)
+        told = [each for each in self.waiting if each.tx_hash not in self.concealed]
+        fresh = [each for each in told if each.tx_hash not in known]
+        return Mempool(self._shown()[-1].hash, frozenset(each.tx_hash for each in told), fresh)
 
     async def close(self) -> None:
         self.closed = True

@@ -18,7 +18,8 @@ _OVER = ("done", "failed", "cancelled")
 
 def blockchains(api: AdminApi, chain: str | None, network: str | None) -> list[tuple[str, str]]:
     """The (chain, network) pairs that are meant; ends the command when there are none."""
-    followed = [(each["chain"], each["network"]) for each in api.get("/admin/scanners")["scanners"]]
+    scanners = api.get("/admin/scanners")["scanners"]
+    followed = [(each["chain"], each["network"]) for each in scanners if each["height"] is not None]
     found = [pair for pair in followed if chain in {None, pair[0]} and network in {None, pair[1]}]
     if not found:
         wanted = " ".join(each for each in (chain, network) if each is not None)
