@@ -1,7 +1,6 @@
 """Rescans and audits at hand: asked for, claimed and worked off in the test's own process."""
 
 import asyncio
-from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import text
@@ -32,9 +31,15 @@ def runner(world: World, chain: ChainInMemory | None = None, *, give_up_after: i
     )
 
 
-async def ask(world: World, kind: JobKind = JobKind.RESCAN, first: int | None = 0, last: int | None = None) -> WatchJob:
+async def reach_node(world: World) -> None:
+    """Jobs find a blockchain's node by its payment methods, as followers do."""
     async with world.database.transaction() as session:
         (await session.get_one(PaymentMethod, "COIN")).rpc_url_encrypted = MASTER.encrypt("http://node")
+
+
+async def ask(world: World, kind: JobKind = JobKind.RESCAN, first: int | None = 0, last: int | None = None) -> WatchJob:
+    await reach_node(world)
+    async with world.database.transaction() as session:
         blockchain = await session.get_one(Blockchain, BLOCKCHAIN)
         return await jobs.enqueue(session, blockchain, kind=kind, from_height=first, to_height=last, now=world.clock())
 
@@ -98,6 +103,3 @@ async def everything(world: World) -> list[object]:
             found = await session.execute(text(f"SELECT to_jsonb(t) FROM {table} t ORDER BY to_jsonb(t)::text"))
             rows.append((table, [row[0] for row in found]))
     return rows
-
-
-HOUR = timedelta(hours=1)

@@ -223,7 +223,7 @@ async def test_a_worker_goes_on_where_another_one_stopped(world: World) -> None:
     world.chain.broken[20] = NodeUnavailable("down for a moment")
     working = asyncio.create_task(runner(world, give_up_after=10**9).work(claimed, stop))
     async with asyncio.timeout(20):
-        while (await look_at(world, job)).error is None:
+        while (await look_at(world, job)).error is None:  # noqa: ASYNC110 - it is in the database
             await asyncio.sleep(0.01)
     stop.set()
     await working

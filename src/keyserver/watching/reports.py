@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -62,12 +62,12 @@ def _status(blockchain: Blockchain, scanner: Scanner | None, node: NodeReport | 
 
 async def audit_gauges(session: AsyncSession) -> list[metrics.Gauges]:
     """What the newest audit of each blockchain's last blocks found, and when; audits of other blocks are none of it."""
+    done = (WatchJob.kind == JobKind.AUDIT, WatchJob.status == JobStatus.DONE, WatchJob.since_at.is_not(None))
     query = (
         select(Blockchain.chain, Blockchain.network, WatchJob.found, WatchJob.finished_at)
         .join(WatchJob, WatchJob.blockchain_id == Blockchain.id)
-        .where(WatchJob.kind == JobKind.AUDIT, WatchJob.status == JobStatus.DONE, WatchJob.since_at.is_not(None))
-        .distinct(Blockchain.id)
-        .order_by(Blockchain.id, WatchJob.id.desc())
+        .where(WatchJob.id.in_(select(func.max(WatchJob.id)).where(*done).group_by(WatchJob.blockchain_id)))
+        .order_by(Blockchain.id)
     )
     labelled = [
         ({"chain": chain, "network": network}, found, finished_at)
