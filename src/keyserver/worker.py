@@ -90,7 +90,7 @@ async def work(
             if settings.audit_seconds:
                 every = timedelta(seconds=settings.audit_seconds)
                 group.create_task(
-                    repeat("nightly audit", lambda: _plan_audits(database, clock, every), every=30.0, stop=stop)
+                    repeat("nightly audit", lambda: _plan_audits(database, clock, every), every=10.0, stop=stop)
                 )
             group.create_task(dispatcher.run(stop, told))
             group.create_task(repeat("expiry", lambda: _expire(database, clock, told), every=1.0, stop=stop))

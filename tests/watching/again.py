@@ -88,9 +88,9 @@ async def by_hand(world: World, *statements: str) -> None:
             await session.execute(text(statement))
 
 
-async def everything(world: World) -> list[object]:
-    """Every row that a payment moves, to be compared with what it is later."""
-    rows: list[object] = []
+async def everything(world: World) -> dict[str, list[Any]]:
+    """Every row that a payment moves, by table, to be compared with what it is later."""
+    rows: dict[str, list[Any]] = {}
     async with world.database.transaction() as session:
         for table in (
             "payments",
@@ -101,5 +101,5 @@ async def everything(world: World) -> list[object]:
             "webhook_deliveries",
         ):
             found = await session.execute(text(f"SELECT to_jsonb(t) FROM {table} t ORDER BY to_jsonb(t)::text"))
-            rows.append((table, [row[0] for row in found]))
+            rows[table] = [row[0] for row in found]
     return rows

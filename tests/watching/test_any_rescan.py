@@ -44,9 +44,8 @@ class RescannedHistory(History):
         await again.by_hand(self.world, "DELETE FROM payments WHERE status IN ('confirming', 'confirmed')")
         await self._rescan(0.0, concurrently=False)
         after = await again.everything(self.world)
-        assert [rows for table, rows in after if table.startswith(("journal", "account"))] == [
-            rows for table, rows in before if table.startswith(("journal", "account"))
-        ]
+        for table in ("journal_entries", "journal_lines", "account_balances"):
+            assert after[table] == before[table]
 
     async def _rescan(self, share: float, *, concurrently: bool) -> None:
         """A rescan from some height up to the cursor, which may have to wait for the node and is then given up."""
@@ -68,10 +67,10 @@ class RescannedHistory(History):
         self.chain.lag = 0
         await self.world.step()
         await self._rescan(0.0, concurrently=False)
+        await super()._end()
         before = await again.everything(self.world)
         await self._rescan(0.0, concurrently=True)
-        assert await again.everything(self.world) == before or self.market.prices == {}
-        await super()._end()
+        assert await again.everything(self.world) == before
         job = await again.audit(self.world)
         assert again.kinds(job) in ([], ["not_confirmed"] * job.found)
 
@@ -80,5 +79,5 @@ class RescannedHistory(History):
 def test_every_history_with_rescans_ends_with_right_books(server_url: str) -> None:
     RescannedHistory.server_url = server_url
     RescannedHistory.template = os.environ["KEYSERVER_TEST_TEMPLATE"]
-    bounds = settings(max_examples=20, stateful_step_count=20, deadline=None, database=None)
+    bounds = settings(max_examples=10, stateful_step_count=15, deadline=None, database=None)
     run_state_machine_as_test(RescannedHistory, settings=bounds)

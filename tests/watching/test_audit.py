@@ -244,6 +244,8 @@ async def gauges(world: World) -> dict[str, float]:
 async def test_every_night_the_last_blocks_are_compared_once_by_whichever_worker_is_first(world: World) -> None:
     assert await plan(world) == 0  # nothing is followed yet
     await paid(world)
+    assert await plan(world) == 0  # and nothing is a day old
+    world.clock.advance(days=1)
     assert sum(await asyncio.gather(plan(world), plan(world))) == 1
     assert await gauges(world) == {}
     await reach_node(world)
@@ -265,6 +267,7 @@ async def test_differences_of_the_night_are_a_metric_and_an_error_and_what_was_m
     await paid(world)
     await reach_node(world)
     await by_hand(world, "DELETE FROM payments WHERE block_height = 1")
+    world.clock.advance(days=1)
     await plan(world)
     with capture_logs() as logged:
         await work_all(world)

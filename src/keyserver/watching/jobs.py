@@ -195,7 +195,7 @@ async def _write(session: AsyncSession, job_id: str, condition: Any, values: dic
 
 
 async def plan_nightly(session: AsyncSession, *, every: timedelta, now: datetime) -> int:
-    """An audit for every followed blockchain whose last scheduled one is so long ago; returns how many.
+    """An audit for every followed blockchain whose last scheduled one, or registration, is so long ago; returns how many.
 
     It reads the blocks since a day before the last one that was done: what was young then is final now.
     """
@@ -204,14 +204,16 @@ async def plan_nightly(session: AsyncSession, *, every: timedelta, now: datetime
     for scanner in await session.scalars(query):
         mine = (WatchJob.blockchain_id == scanner.blockchain_id, WatchJob.kind == JobKind.AUDIT, WatchJob.nightly)
         last = await session.scalar(select(WatchJob).where(*mine).order_by(WatchJob.id.desc()).limit(1))
-        if last is not None and (last.finished_at is None or last.created_at > now - every):
+        blockchain = await session.get_one(Blockchain, scanner.blockchain_id)
+        is_open = last is not None and last.finished_at is None
+        if is_open or (last or blockchain).created_at > now - every:
             continue
         done_at = await session.scalar(
             select(func.max(WatchJob.created_at)).where(*mine, WatchJob.status == JobStatus.DONE)
         )
         await enqueue(
             session,
-            await session.get_one(Blockchain, scanner.blockchain_id),
+            blockchain,
             kind=JobKind.AUDIT,
             from_height=None,
             to_height=None,
