@@ -195,7 +195,7 @@ async def _write(session: AsyncSession, job_id: str, condition: Any, values: dic
 
 
 async def plan_nightly(session: AsyncSession, *, every: timedelta, now: datetime) -> int:
-    """An audit for every followed blockchain whose last scheduled one, or registration, is so long ago; returns how many.
+    """An audit for every blockchain whose last scheduled one, or registration, is so long ago; returns how many.
 
     It reads the blocks since a day before the last one that was done: what was young then is final now.
     """
