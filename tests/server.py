@@ -36,6 +36,7 @@ class ServerProcess:
             "KEYSERVER_WORKERS": "1",
             "KEYSERVER_POLL_SECONDS": "0.2",
             "KEYSERVER_PRICE_SOURCES": "none",
+            "KEYSERVER_AUDIT_SECONDS": "0",
             "KEYSERVER_WEBHOOK_ALLOW": "127.0.0.0/8",
             **env,
         }

@@ -29,6 +29,7 @@ from keyserver.ledger import routes as ledger
 from keyserver.pricing import routes as pricing
 from keyserver.pricing.service import PriceBook
 from keyserver.settings import Settings
+from keyserver.watching import job_routes as watching_jobs
 from keyserver.watching import routes as watching
 from keyserver.webhooks import routes as webhooks
 
@@ -88,6 +89,7 @@ def create_app(
         ledger.admin_router,
         charges.admin_router,
         watching.router,
+        watching_jobs.router,
     ):
         app.include_router(router)
     if settings.demo:

@@ -13,7 +13,7 @@ from keyserver.kit.deps import Now, Session, database_of
 from keyserver.kit.migrations import is_current
 from keyserver.kit.problems import Unavailable
 from keyserver.pricing import listing as prices
-from keyserver.watching.reports import scanner_statuses
+from keyserver.watching.reports import audit_gauges, scanner_statuses
 from keyserver.webhooks import deliveries
 
 router = APIRouter(tags=["operations"])
@@ -39,6 +39,7 @@ async def expose(session: Session, now: Now) -> Response:
     gauges = [
         *await _scanner_gauges(session),
         await _unmatched_gauge(session),
+        *await audit_gauges(session),
         *await prices.database_gauges(session, now=now()),
         *await deliveries.backlog(session, now=now()),
     ]

@@ -45,6 +45,10 @@ class Settings(BaseSettings):
     charge_lifetime_seconds: int = Field(1800, ge=60, le=604800, description="Default lifetime of a charge")
     ledger_check_seconds: float = Field(3600.0, gt=0, description="How often balances are compared with their lines")
 
+    audit_seconds: float = Field(
+        86400.0, ge=0, description="How often payments, ledger and nodes are compared over the last blocks; 0 for never"
+    )
+
     webhook_allow: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="CIDRs and host names that may be called although private"
     )

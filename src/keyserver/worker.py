@@ -32,8 +32,10 @@ from keyserver.pricing.sources.kraken import Kraken
 from keyserver.settings import Settings
 from keyserver.watching.bitcoind import BitcoindSource
 from keyserver.watching.evm import EvmSource
+from keyserver.watching.jobs import forget_old_jobs, plan_nightly
 from keyserver.watching.oracles import OracleFeeds
 from keyserver.watching.ports import ChainSource, SourceError
+from keyserver.watching.runner import JobRunner
 from keyserver.watching.targets import Target
 from keyserver.watching.watcher import Watcher
 from keyserver.webhooks.dispatcher import Dispatcher
@@ -77,9 +79,23 @@ async def work(
         poll_seconds=settings.poll_seconds,
         told=told.set,
     )
+    runner = JobRunner(
+        database,
+        lambda target: make_source(target, database),
+        market=market,
+        master=master,
+        clock=clock,
+        told=told.set,
+    )
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(_watch(watcher, looking_ahead, stop))
+            group.create_task(runner.run(stop))
+            if settings.audit_seconds:
+                every = timedelta(seconds=settings.audit_seconds)
+                group.create_task(
+                    repeat("nightly audit", lambda: _plan_audits(database, clock, every), every=10.0, stop=stop)
+                )
             group.create_task(dispatcher.run(stop, told))
             group.create_task(repeat("expiry", lambda: _expire(database, clock, told), every=1.0, stop=stop))
             group.create_task(repeat("credit", lambda: _credit(database, market, clock, told), every=5.0, stop=stop))
@@ -178,9 +194,15 @@ async def _check_books(database: Database) -> None:
         )
 
 
+async def _plan_audits(database: Database, clock: Clock, every: timedelta) -> None:
+    async with database.transaction() as session:
+        await plan_nightly(session, every=every, now=clock())
+
+
 async def _tidy(database: Database, clock: Clock) -> None:
     async with database.transaction() as session:
         await forget_old_answers(session, now=clock())
+        await forget_old_jobs(session, now=clock())
 
 
 async def _refresh(database: Database, source: PriceSource, settings: Settings, clock: Clock) -> None:

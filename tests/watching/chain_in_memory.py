@@ -23,7 +23,8 @@ def transfer(
 class ChainInMemory(ChainSource):
     """`branch` is the best one. `failures` are raised, one by one, by the calls to come; `broken` heights always.
 
-    `shown_at_once`: transactions of the mempool in one answer.
+    `shown_at_once`: transactions of the mempool in one answer. Those in `concealed` are left out of what is told, as an
+    adapter with a bug would do.
     """
 
     identity: str = "in memory"
@@ -33,6 +34,7 @@ class ChainInMemory(ChainSource):
     waiting: list[Transfer] = field(default_factory=list)
     failures: list[Exception] = field(default_factory=list)
     broken: dict[int, Exception] = field(default_factory=dict)
+    concealed: set[str] = field(default_factory=set)
     lag: int = 0
     shown_at_once: int = 1_000
     fetched: list[int] = field(default_factory=list)
@@ -98,17 +100,18 @@ class ChainInMemory(ChainSource):
         if height in self.broken:
             raise self.broken[height]
         wanted = contracts | {"native"}
-        held = [each for each in found.transfers if each.asset in wanted]
+        held = [each for each in found.transfers if each.asset in wanted and each.tx_hash not in self.concealed]
         return Block(found.height, found.hash, found.parent_hash, found.mined_at, held)
 
     async def mempool(self, *, known: frozenset[str]) -> Mempool | None:
         self._fail()
         if not self.has_mempool:
             return None
-        present = {each.tx_hash: None for each in self.waiting}
+        told = [each for each in self.waiting if each.tx_hash not in self.concealed]
+        present = {each.tx_hash: None for each in told}
         fresh = [tx_hash for tx_hash in present if tx_hash not in known]
         looked_at, unread = fresh[: self.shown_at_once], fresh[self.shown_at_once :]
-        shown = [each for each in self.waiting if each.tx_hash in looked_at]
+        shown = [each for each in told if each.tx_hash in looked_at]
         return Mempool(self._shown()[-1].hash, frozenset(present), shown, frozenset(unread))
 
     async def close(self) -> None:

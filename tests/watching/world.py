@@ -22,6 +22,7 @@ from keyserver.ledger.balances import discrepancies, tenant_balance, trial_balan
 from keyserver.ledger.models import JournalEntry
 from keyserver.pricing.consensus import Price
 from keyserver.pricing.errors import PriceUnavailable
+from keyserver.watching.models import Scanner
 from keyserver.watching.ports import ChainSource
 from keyserver.watching.scanner import Follower
 from keyserver.webhooks.models import WebhookDelivery
@@ -75,6 +76,12 @@ class World:
         follower = follower or self.follower()
         while (await follower.step()).behind:
             pass
+
+    async def cursor(self, blockchain_id: str = BLOCKCHAIN) -> tuple[int, str]:
+        """Where following stands: height and hash."""
+        async with self.database.transaction() as session:
+            scanner = await session.get_one(Scanner, blockchain_id)
+            return scanner.height, scanner.block_hash
 
     async def address(self, *, tenant_id: str = "acme", method_id: str = "COIN", match_key: str | None = None) -> str:
         """An address of the tenant's, with no charge; returns its match key."""

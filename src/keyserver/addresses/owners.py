@@ -62,22 +62,23 @@ async def ours_among(session: AsyncSession, match_keys: Collection[str]) -> froz
     return frozenset(await session.scalars(_OURS.bindparams(one_array)))
 
 
-async def owners_of(session: AsyncSession, match_keys: Collection[str], *, now: datetime) -> dict[str, Owned]:
-    """Those of these addresses that are ours, by match key. From here on none of their indexes is handed out."""
+async def known_owners(session: AsyncSession, match_keys: Collection[str]) -> dict[str, Owned]:
+    """Those of these addresses that are ours, by match key; nothing changes."""
     if not match_keys:
         return {}
-    found = await _find(session, match_keys)
+    one_array = bindparam("match_keys", sorted(match_keys), ARRAY(Text))  # one, however many outputs a block has
+    rows = await session.execute(_OWNERS.bindparams(one_array))
+    return {row.match_key: Owned(*row) for row in rows}
+
+
+async def owners_of(session: AsyncSession, match_keys: Collection[str], *, now: datetime) -> dict[str, Owned]:
+    """The same, and from here on none of their indexes is handed out."""
+    found = await known_owners(session, match_keys)
     early = [owned for owned in found.values() if not owned.spent]
     if not early:
         return found
     await _spend(session, early, now=now)
-    return await _find(session, match_keys)  # somebody may just have been given one of them
-
-
-async def _find(session: AsyncSession, match_keys: Collection[str]) -> dict[str, Owned]:
-    one_array = bindparam("match_keys", sorted(match_keys), ARRAY(Text))  # one, however many outputs a block has
-    rows = await session.execute(_OWNERS.bindparams(one_array))
-    return {row.match_key: Owned(*row) for row in rows}
+    return await known_owners(session, match_keys)  # somebody may just have been given one of them
 
 
 async def _spend(session: AsyncSession, early: Collection[Owned], *, now: datetime) -> None:

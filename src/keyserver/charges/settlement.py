@@ -1,24 +1,26 @@
 """From what a chain shows to what a charge is worth: payments, credits, states, webhooks, in the caller's transaction.
 
 Three things are told here: transfers of a block (`include`), transfers waiting for one (`see`), and blocks that are no
-longer part of the chain (`orphan`). Each may be told again; the second time changes nothing. Locks are taken in one
-order everywhere: charges by id, then ledger balances by account.
+longer part of the chain (`orphan`). Each may be told again; the second time changes nothing. Blocks below the tip are
+told in revisiting.py. Locks are taken in one order everywhere: charges by id, then ledger balances by account.
 """
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 
-from sqlalchemy import ARRAY, Text, any_, literal, select, update
+from sqlalchemy import ARRAY, Select, Text, any_, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from keyserver.addresses.owners import Owned, owners_of
+from keyserver.addresses.owners import Owned, known_owners, owners_of
 from keyserver.chains.models import Blockchain, PaymentMethod
 from keyserver.charges.crediting import Market, credit, post_entries, reverse
 from keyserver.charges.history import facts_of, note_reversal
 from keyserver.charges.models import Charge, Payment
 from keyserver.charges.paid_asset import PaidAsset, methods_on, paid_asset
 from keyserver.charges.reassessment import lock_charges, reassess
+from keyserver.charges.standing import Output, Standing
 from keyserver.charges.states import PaymentStatus
 from keyserver.kit.ids import new_id
 
@@ -36,6 +38,11 @@ class Arrival:
     match_key: str
     amount_units: int
     least_confirmations: int = 0
+
+    @property
+    def output(self) -> tuple[str, int, str]:
+        """What a payment is on its blockchain."""
+        return self.tx_hash, self.output_index, self.asset
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +64,8 @@ async def include(
     now: datetime,
 ) -> None:
     """A block on top of what was told before: its arrivals, and one more confirmation for those below it."""
-    await _record(session, blockchain, arrivals, block=block, now=now)
-    await _confirm(session, blockchain, block, market=market, now=now)
+    await record(session, blockchain, arrivals, block=block, now=now)
+    await confirm(session, blockchain, block, market=market, now=now)
 
 
 async def is_confirming(session: AsyncSession, blockchain: Blockchain) -> bool:
@@ -81,7 +88,7 @@ async def see(
     A payment that was seen there and is neither there nor in a block was replaced or dropped: it stops counting.
     Not so one that another follower saw only after this one had asked the node, at `asked_at`.
     """
-    touched = await _record(session, blockchain, arrivals, block=None, now=now)
+    touched = await record(session, blockchain, arrivals, block=None, now=now)
     blockless = [PaymentStatus.SEEN, PaymentStatus.REPLACED, PaymentStatus.ORPHANED]
     query = select(Payment).where(Payment.blockchain_id == blockchain.id, Payment.status.in_(blockless))
     for payment in await session.scalars(query):
@@ -119,33 +126,49 @@ def _absent(status: PaymentStatus) -> PaymentStatus:
 # --- recording --------------------------------------------------------------------------------------------------
 
 
-async def _record(
+async def record(
     session: AsyncSession,
     blockchain: Blockchain,
     arrivals: Sequence[Arrival],
     *,
     block: Inclusion | None,
     now: datetime,
+    known: Mapping[Output, Standing] = MappingProxyType({}),
 ) -> set[str | None]:
     """Stores arrivals at addresses of ours; returns the charges they may change."""
-    ours = await owners_of(session, {arrival.match_key for arrival in arrivals}, now=now)
-    if not ours:
-        return set()
-    methods = await methods_on(session, blockchain)
+    owners = await owners_of(session, {arrival.match_key for arrival in arrivals}, now=now)
+    found = await _named(session, blockchain, arrivals, owners)
     touched: set[str | None] = set()
-    for arrival in arrivals:
-        address = ours.get(arrival.match_key)
-        if address is None:
-            continue
-        paid = paid_asset(blockchain, methods, arrival.asset, address)
-        if paid is None:
-            continue
-        touched.add(await _store(session, blockchain, arrival, address, paid, block=block, now=now))
+    for arrival, address, paid in found:
+        standing = known.get((arrival.tx_hash, arrival.output_index, paid.token))
+        touched.add(await _store(session, blockchain, arrival, address, paid, block=block, now=now, standing=standing))
     await session.flush()
-    if block is not None:
-        here = {arrival.tx_hash for arrival in arrivals if arrival.match_key in ours}
-        await _give_up_moved(session, blockchain, here)
+    if found and block is not None:
+        await _give_up_moved(session, blockchain, {arrival.tx_hash for arrival, _, _ in found})
     return touched
+
+
+async def ours(
+    session: AsyncSession, blockchain: Blockchain, arrivals: Sequence[Arrival]
+) -> list[tuple[Arrival, Owned, PaidAsset]]:
+    """The arrivals at addresses of ours, in an asset that we can name; nothing changes."""
+    owners = await known_owners(session, {arrival.match_key for arrival in arrivals})
+    return await _named(session, blockchain, arrivals, owners)
+
+
+async def _named(
+    session: AsyncSession, blockchain: Blockchain, arrivals: Sequence[Arrival], owners: Mapping[str, Owned]
+) -> list[tuple[Arrival, Owned, PaidAsset]]:
+    if not owners:
+        return []
+    methods = await methods_on(session, blockchain)
+    found = []
+    for arrival in arrivals:
+        address = owners.get(arrival.match_key)
+        paid = None if address is None else paid_asset(blockchain, methods, arrival.asset, address)
+        if address is not None and paid is not None:
+            found.append((arrival, address, paid))
+    return found
 
 
 async def _give_up_moved(session: AsyncSession, blockchain: Blockchain, tx_hashes: set[str]) -> None:
@@ -171,6 +194,7 @@ async def _store(
     *,
     block: Inclusion | None,
     now: datetime,
+    standing: Standing | None,
 ) -> str | None:
     payment = await session.scalar(
         select(Payment).where(
@@ -184,7 +208,7 @@ async def _store(
         charge = await _charge_at(session, address, blockchain, arrival.asset)
         asked = paid.confirmations if charge is None else charge.confirmations_required
         payment = Payment(
-            id=new_id("pay"),
+            id=new_id("pay") if standing is None else standing.payment_id,
             blockchain_id=blockchain.id,
             tx_hash=arrival.tx_hash,
             output_index=arrival.output_index,
@@ -205,6 +229,9 @@ async def _store(
             credits=0,
             seen_at=now,
         )
+        if standing is not None:
+            payment.credits, payment.credited_nanos = standing.credits, standing.credited_nanos
+            payment.price_usd, payment.price_source = standing.price_usd, standing.price_source
         session.add(payment)
     if block is not None and payment.block_hash != block.block_hash:
         payment.status = PaymentStatus.CONFIRMING
@@ -232,16 +259,20 @@ async def _charge_at(session: AsyncSession, address: Owned, blockchain: Blockcha
 # --- confirming -------------------------------------------------------------------------------------------------
 
 
-async def _confirm(
-    session: AsyncSession, blockchain: Blockchain, block: Inclusion, *, market: Market, now: datetime
+async def confirm(
+    session: AsyncSession,
+    blockchain: Blockchain,
+    block: Inclusion,
+    *,
+    market: Market,
+    now: datetime,
+    times: Mapping[int, datetime] = MappingProxyType({}),
 ) -> None:
-    """Counts confirmations of every payment in a block; those deep enough are final and are credited."""
-    query = (
-        select(Payment)
-        .where(Payment.blockchain_id == blockchain.id, Payment.status == PaymentStatus.CONFIRMING)
-        .order_by(Payment.id)
-    )
-    confirming = list(await session.scalars(query))
+    """Counts confirmations of every payment in a block; those deep enough are final and are credited.
+
+    They are final since `block`, or since the block that made them final, when `times` has its height.
+    """
+    confirming = list(await session.scalars(confirming_on(blockchain)))
     charges = await lock_charges(session, {payment.charge_id for payment in confirming})
     for payment in confirming:
         assert payment.block_height is not None
@@ -249,12 +280,26 @@ async def _confirm(
         payment.confirmations = min(depth, payment.confirmations_required)
         if depth >= payment.confirmations_required:
             payment.status = PaymentStatus.CONFIRMED
-            payment.confirmed_at = min(now, block.mined_at)
+            payment.confirmed_at = min(now, times.get(final_height(payment), block.mined_at))
     by_id: Mapping[str | None, Charge] = {charge.id: charge for charge in charges}
     credits_ = [
         await credit(session, payment, by_id.get(payment.charge_id), blockchain, market=market, now=now)
         for payment in confirming
-        if payment.status is PaymentStatus.CONFIRMED
+        if payment.status is PaymentStatus.CONFIRMED and payment.credited_nanos is None
     ]
     await post_entries(session, credits_)
     await reassess(session, charges, now=now)
+
+
+def confirming_on(blockchain: Blockchain) -> Select[Payment]:
+    return (
+        select(Payment)
+        .where(Payment.blockchain_id == blockchain.id, Payment.status == PaymentStatus.CONFIRMING)
+        .order_by(Payment.id)
+    )
+
+
+def final_height(payment: Payment) -> int:
+    """Height of the block that makes a payment in a block final."""
+    assert payment.block_height is not None
+    return payment.block_height + payment.confirmations_required - 1

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from keyserver.cli import address, chains, keys, payments, running, scan, tenants
+from keyserver.cli import address, audit, chains, keys, payments, running, scan, tenants
 
 app = typer.Typer(
     name="keyserver",
@@ -25,6 +25,7 @@ app.command()(running.serve)
 app.command()(running.work)
 app.command()(running.migrate)
 app.command()(running.demo)
+app.command()(audit.audit)
 app.add_typer(chains.app, name="chains")
 app.add_typer(tenants.app, name="tenants")
 app.add_typer(keys.app, name="keys")

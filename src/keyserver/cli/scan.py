@@ -1,9 +1,12 @@
 """`keyserver scan`."""
 
+from typing import Annotated
+
 import typer
 
-from keyserver.cli.admin import DEFAULT_URL, AdminApi, Url
-from keyserver.cli.output import Json, print_json, print_table
+from keyserver.cli.admin import DEFAULT_URL, AdminApi, Url, segment
+from keyserver.cli.jobs import ask, follow, one_blockchain, unfinished
+from keyserver.cli.output import Json, fail, print_json, print_table
 
 app = typer.Typer(no_args_is_help=True, help="Following chains.")
 
@@ -31,3 +34,59 @@ def status(url: Url = DEFAULT_URL, as_json: Json = False) -> None:
         ],
         empty="No blockchain is followed yet: register a payment method with `keyserver chains add`.",
     )
+
+
+@app.command()
+def rescan(
+    chain: Annotated[str, typer.Option(help="bitcoin, litecoin, ethereum, base, …")],
+    from_height: Annotated[int, typer.Option("--from", min=0, help="First block to read again.")],
+    to_height: Annotated[int | None, typer.Option("--to", min=0, help="Last block; the last one followed.")] = None,
+    network: Annotated[str | None, typer.Option(help="Needed when the chain is followed on several.")] = None,
+    url: Url = DEFAULT_URL,
+    as_json: Json = False,
+) -> None:
+    """Read blocks again, and record and credit payments that were missed; nothing twice.
+
+    The service does it in the background while it follows the chain; Ctrl-C only ends the watching.
+    """
+    api = AdminApi(url)
+    asked = ask(api, "rescan", one_blockchain(api, chain, network), from_height=from_height, to_height=to_height)
+    (ended,) = follow(api, [asked])
+    if problems := unfinished([ended]):
+        fail(problems[0])
+    if as_json:
+        print_json(ended)
+        return
+    typer.echo(f"Read blocks {ended['from_height']} to {ended['to_height']} again: {_missed(ended['found'])}.")
+
+
+def _missed(payments: int) -> str:
+    match payments:
+        case 0:
+            return "no payment was missed"
+        case 1:
+            return "1 payment was missed, and is recorded now"
+        case _:
+            return f"{payments} payments were missed, and are recorded now"
+
+
+@app.command()
+def jobs(url: Url = DEFAULT_URL, as_json: Json = False) -> None:
+    """Show the newest rescans and audits, and how far they have come."""
+    found = AdminApi(url).get("/admin/jobs")["jobs"]
+    if as_json:
+        print_json(found)
+        return
+    names = ("id", "kind", "chain", "network", "status", "from_height", "to_height", "next_height", "found", "error")
+    print_table(
+        ["id", "kind", "chain", "network", "status", "from", "to", "next", "found", "error"],
+        [[each[name] for name in names] for each in found],
+        empty="There were no rescans or audits yet.",
+    )
+
+
+@app.command()
+def cancel(job_id: Annotated[str, typer.Argument(metavar="JOB")], url: Url = DEFAULT_URL) -> None:
+    """End a rescan or an audit before its time. What a rescan recorded stays."""
+    AdminApi(url).delete(f"/admin/jobs/{segment(job_id)}")
+    typer.echo(f"Ended {job_id}.")

@@ -56,6 +56,13 @@ async def check_cursor(session: AsyncSession, blockchain_id: str, expected: Bloc
         raise LostRace
 
 
+async def hold_cursor(session: AsyncSession, blockchain_id: str) -> BlockRef:
+    """Where the follower stands, and stays until this transaction ends."""
+    query = select(Scanner.height, Scanner.block_hash).where(Scanner.blockchain_id == blockchain_id)
+    height, block_hash = (await session.execute(query.with_for_update())).one()
+    return BlockRef(height, block_hash)
+
+
 async def remember(session: AsyncSession, blockchain_id: str, blocks: Sequence[BlockRef]) -> None:
     """Adds blocks on top, and forgets those that are too old; never the first, where following started."""
     rows = [{"blockchain_id": blockchain_id, "height": block.height, "block_hash": block.hash} for block in blocks]

@@ -1,12 +1,13 @@
-"""How far each blockchain has been followed, and the last blocks of the branch we are on."""
+"""How far each blockchain has been followed, the last blocks of the branch we are on, and jobs that read them again."""
 
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ForeignKey
+from sqlalchemy import CheckConstraint, ForeignKey, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from keyserver.kit.orm import Base
+from keyserver.kit.orm import Base, Words, words_check
 
 
 class Scanner(Base):
@@ -41,3 +42,56 @@ class ScannedBlock(Base):
     blockchain_id: Mapped[str] = mapped_column(ForeignKey("blockchains.id"), primary_key=True)
     height: Mapped[int] = mapped_column(primary_key=True)
     block_hash: Mapped[str]
+
+
+class JobKind(StrEnum):
+    RESCAN = "rescan"
+    AUDIT = "audit"
+
+
+class JobStatus(StrEnum):
+    """`waiting` for a worker or for an older job of its blockchain, `running` since one has begun; the rest is over."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class WatchJob(Base):
+    """Blocks to be read again in the background. Its progress is here, so that any worker can go on with it.
+
+    A worker holds a job until `leased_until`. That saves work, and nothing rests on it: progress moves from
+    `next_height` by compare-and-swap, in the transaction of what was found.
+    """
+
+    __tablename__ = "watch_jobs"
+    __table_args__ = (
+        CheckConstraint(words_check("kind", JobKind), name="kind_known"),
+        CheckConstraint(words_check("status", JobStatus), name="status_known"),
+        CheckConstraint("from_height IS NOT NULL OR since_at IS NOT NULL", name="begins_somewhere"),
+        Index(None, "blockchain_id", "kind", "id"),
+        Index("ix_watch_jobs_open", "blockchain_id", "id", postgresql_where=text("finished_at IS NULL")),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    blockchain_id: Mapped[str] = mapped_column(ForeignKey("blockchains.id"))
+    kind: Mapped[JobKind] = mapped_column(Words(JobKind))
+    #: Made by the schedule, not asked for by an operator.
+    nightly: Mapped[bool] = mapped_column(server_default=text("false"))
+    #: The first height; left out: that of the first block since `since_at`, found when the job begins.
+    from_height: Mapped[int | None]
+    since_at: Mapped[datetime | None]
+    to_height: Mapped[int]
+    #: The next height to read; null until the job has begun.
+    next_height: Mapped[int | None]
+    status: Mapped[JobStatus] = mapped_column(Words(JobStatus), server_default=text("'waiting'"))
+    #: Payments recorded by a rescan, differences found by an audit.
+    found: Mapped[int] = mapped_column(server_default=text("0"))
+    report: Mapped[dict[str, Any] | None]
+    #: Why the last try failed; null once one has succeeded.
+    error: Mapped[str | None]
+    created_at: Mapped[datetime]
+    leased_until: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]

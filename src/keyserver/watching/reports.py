@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from keyserver.chains.models import Blockchain
-from keyserver.watching.models import NodeReport, Scanner
+from keyserver.kit import metrics
+from keyserver.watching.models import JobKind, JobStatus, NodeReport, Scanner, WatchJob
 
 
 async def report(session: AsyncSession, blockchain_id: str, **found: Any) -> None:
@@ -57,3 +58,30 @@ def _status(blockchain: Blockchain, scanner: Scanner | None, node: NodeReport | 
         last_error_at=node.last_error_at if node else None,
         capabilities=(node.capabilities if node else None) or {},
     )
+
+
+async def audit_gauges(session: AsyncSession) -> list[metrics.Gauges]:
+    """What the newest audit of each blockchain's last blocks found, and when; audits of other blocks are none of it."""
+    done = (WatchJob.kind == JobKind.AUDIT, WatchJob.status == JobStatus.DONE, WatchJob.since_at.is_not(None))
+    query = (
+        select(Blockchain.chain, Blockchain.network, WatchJob.found, WatchJob.finished_at)
+        .join(WatchJob, WatchJob.blockchain_id == Blockchain.id)
+        .where(WatchJob.id.in_(select(func.max(WatchJob.id)).where(*done).group_by(WatchJob.blockchain_id)))
+        .order_by(Blockchain.id)
+    )
+    labelled = [
+        ({"chain": chain, "network": network}, found, finished_at)
+        for chain, network, found, finished_at in await session.execute(query)
+    ]
+    return [
+        (
+            "keyserver_audit_differences",
+            "Differences between node, payments and ledger that the newest audit of the last blocks found: 0 is right",
+            [(labels, found) for labels, found, _ in labelled],
+        ),
+        (
+            "keyserver_audit_timestamp_seconds",
+            "When the newest audit of the last blocks was done",
+            [(labels, at.timestamp()) for labels, _, at in labelled if at is not None],
+        ),
+    ]

@@ -15,13 +15,14 @@ from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from keyserver.addresses.owners import ours_among
-from keyserver.chains.models import NATIVE, Blockchain, PaymentMethod
+from keyserver.chains.models import Blockchain
 from keyserver.charges import settlement
 from keyserver.charges.crediting import Market
 from keyserver.kit import metrics
 from keyserver.kit.clock import Clock
 from keyserver.kit.db import Database
 from keyserver.watching import cursor as cursors
+from keyserver.watching.arrivals import arrivals_of, registered_contracts
 from keyserver.watching.cursor import LostRace
 from keyserver.watching.models import ScannedBlock, Scanner
 from keyserver.watching.ports import (
@@ -31,7 +32,6 @@ from keyserver.watching.ports import (
     ChainSource,
     Mempool,
     SourceError,
-    Transfer,
     WrongNode,
 )
 from keyserver.watching.reports import report
@@ -223,7 +223,7 @@ class Follower:
 
     async def _contracts(self) -> frozenset[str]:
         async with self._database.transaction() as session:
-            return await _registered_contracts(session, self._blockchain_id)
+            return await registered_contracts(session, self._blockchain_id)
 
     async def _apply(
         self, blockchain: Blockchain, cursor: BlockRef, blocks: Sequence[Block], contracts: frozenset[str]
@@ -231,7 +231,7 @@ class Follower:
         now = self._clock()
         async with self._database.transaction() as session:
             await cursors.move_cursor(session, blockchain.id, cursor, blocks[-1].ref, now=now)
-            if await _registered_contracts(session, blockchain.id) != contracts:
+            if await registered_contracts(session, blockchain.id) != contracts:
                 raise LostRace("a token was registered while the block was fetched: fetch it again")
             await cursors.remember(session, blockchain.id, [block.ref for block in blocks])
             await self._include(session, blockchain, blocks, now=now)
@@ -249,7 +249,7 @@ class Follower:
         ours = await ours_among(session, receivers)
         confirming = await settlement.is_confirming(session, blockchain)
         for block in blocks:
-            arrivals = _arrivals([transfer for transfer in block.transfers if transfer.address in ours])
+            arrivals = arrivals_of([transfer for transfer in block.transfers if transfer.address in ours])
             if arrivals or confirming:
                 inclusion = settlement.Inclusion(block.height, block.hash, block.mined_at)
                 await settlement.include(session, blockchain, arrivals, inclusion, market=self._market, now=now)
@@ -268,7 +268,7 @@ class Follower:
                 await settlement.see(
                     session,
                     blockchain,
-                    _arrivals(mempool.transfers),
+                    arrivals_of(mempool.transfers),
                     waiting=mempool.tx_hashes,
                     asked_at=asked_at,
                     now=now,
@@ -283,17 +283,3 @@ class Follower:
     async def _note_tip(self, tip: BlockRef) -> None:
         async with self._database.transaction() as session:
             await report(session, self._blockchain_id, tip_height=tip.height, tip_seen_at=self._clock())
-
-
-def _arrivals(transfers: Sequence[Transfer]) -> list[settlement.Arrival]:
-    return [
-        settlement.Arrival(t.tx_hash, t.output_index, t.asset, t.address, t.amount_units, t.least_confirmations)
-        for t in transfers
-    ]
-
-
-async def _registered_contracts(session: AsyncSession, blockchain_id: str) -> frozenset[str]:
-    query = select(PaymentMethod.asset).where(
-        PaymentMethod.blockchain_id == blockchain_id, PaymentMethod.asset != NATIVE
-    )
-    return frozenset(await session.scalars(query))

@@ -19,11 +19,11 @@ async def start_block(source: ChainSource, blockchain: Blockchain) -> BlockRef:
         height = max(0, blockchain.start_height - 1)
     else:
         slack = _CLOCK_SLACK.get(Family(blockchain.family), timedelta(minutes=1))
-        height = await _last_before(source, blockchain.created_at - slack)
+        height = await last_before(source, blockchain.created_at - slack)
     return BlockRef(height, await source.block_hash(height))
 
 
-async def _last_before(source: ChainSource, instant: datetime) -> int:
+async def last_before(source: ChainSource, instant: datetime) -> int:
     """Height of the last block mined before `instant`, by bisection; 0 when even the first is younger."""
     low, high = 0, (await source.tip()).height
     while low < high:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from sqlalchemy import Select, select
+
 from keyserver.chains.models import Blockchain, PaymentMethod
 from keyserver.kit.secrets import MasterKey
 
@@ -19,6 +21,19 @@ class Target:
     url: str
     headers: Headers
     poll_seconds: float | None
+
+
+def methods_with_nodes() -> Select[Blockchain, PaymentMethod]:
+    """Those that name a node; of one blockchain's, the first one's node serves them all.
+
+    Disabled payment methods count: what they asked for is still watched.
+    """
+    return (
+        select(Blockchain, PaymentMethod)
+        .join(PaymentMethod, PaymentMethod.blockchain_id == Blockchain.id)
+        .where(PaymentMethod.rpc_url_encrypted.is_not(None))
+        .order_by(PaymentMethod.enabled.desc(), PaymentMethod.created_at.desc(), PaymentMethod.id)
+    )
 
 
 def target_of(blockchain: Blockchain, method: PaymentMethod, master: MasterKey) -> Target:

@@ -5,9 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
-from sqlalchemy import select
 
-from keyserver.chains.models import Blockchain, PaymentMethod
 from keyserver.charges.crediting import Market
 from keyserver.kit import metrics
 from keyserver.kit.clock import Clock
@@ -18,7 +16,7 @@ from keyserver.watching.cursor import LostRace
 from keyserver.watching.ports import ChainSource, NodeUnavailable, SourceError
 from keyserver.watching.reports import report
 from keyserver.watching.scanner import Follower
-from keyserver.watching.targets import Target, target_of
+from keyserver.watching.targets import Target, methods_with_nodes, target_of
 
 #: How many failures in a row make an alarm.
 ALARM_AFTER = 5
@@ -99,15 +97,8 @@ class Watcher:
             running[target] = _Following(asyncio.create_task(self._follow(target, end)), end)
 
     async def _targets(self) -> set[Target]:
-        """Disabled payment methods count: what they asked for is still watched. The newest method's node serves."""
-        query = (
-            select(Blockchain, PaymentMethod)
-            .join(PaymentMethod, PaymentMethod.blockchain_id == Blockchain.id)
-            .where(PaymentMethod.rpc_url_encrypted.is_not(None))
-            .order_by(PaymentMethod.enabled.desc(), PaymentMethod.created_at.desc(), PaymentMethod.id)
-        )
         async with self._database.transaction() as session:
-            rows = (await session.execute(query)).all()
+            rows = (await session.execute(methods_with_nodes())).all()
         targets = set()
         served = set()
         for blockchain, method in rows:
