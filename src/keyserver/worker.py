@@ -4,13 +4,14 @@ import asyncio
 import random
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import assert_never
 
 import structlog
 
 from keyserver.access.idempotency import forget_old_answers
 from keyserver.assembly import open_database, price_policy
-from keyserver.chains.catalog import Family, chain_spec
+from keyserver.chains.catalog import ChainSpec, Family, chain_spec
 from keyserver.charges.expiry import BATCH, expire_due
 from keyserver.charges.waiting import credit_waiting
 from keyserver.demo.chain import SimulatedChain
@@ -33,7 +34,8 @@ from keyserver.watching.bitcoind import BitcoindSource
 from keyserver.watching.evm import EvmSource
 from keyserver.watching.oracles import OracleFeeds
 from keyserver.watching.ports import ChainSource, SourceError
-from keyserver.watching.targets import Target
+from keyserver.watching.several import several_nodes
+from keyserver.watching.targets import NodeAddress, Target
 from keyserver.watching.watcher import Watcher
 from keyserver.webhooks.dispatcher import Dispatcher
 from keyserver.webhooks.secrets import TenantSecrets
@@ -66,7 +68,7 @@ async def work(
     )
     watcher = Watcher(
         database,
-        lambda target: make_source(target, database),
+        lambda target: make_source(target, database, clock=clock),
         market=market,
         master=master,
         clock=clock,
@@ -98,18 +100,22 @@ async def work(
         await database.dispose()
 
 
-def make_source(target: Target, database: Database) -> ChainSource:
-    """The adapter for a blockchain's family."""
+def make_source(target: Target, database: Database, *, clock: Clock = utc_now) -> ChainSource:
+    """The adapters for a blockchain's family, one for each of its nodes, as one."""
     spec = chain_spec(target.chain, target.network, type=target.type)
     if spec.simulated:
         return SimulatedChain(database, target.blockchain_id)
-    headers = dict(target.headers)
+    return several_nodes(target, partial(_node, spec), database=database, clock=clock)
+
+
+def _node(spec: ChainSpec, address: NodeAddress) -> ChainSource:
+    url, headers = address.url, dict(address.headers)
     match spec.family:
         case Family.UTXO:
-            return BitcoindSource(target.url, network=target.network, genesis_hash=spec.node_identity, headers=headers)
+            return BitcoindSource(url, network=spec.network, genesis_hash=spec.node_identity, headers=headers)
         case Family.EVM:
             chain_id = int(spec.node_identity) if spec.node_identity else None
-            return EvmSource(target.url, chain_id=chain_id, headers=headers)
+            return EvmSource(url, chain_id=chain_id, headers=headers)
         case Family.TRON:
             raise SourceError("Tron is not followed yet: addresses are handed out, but payments to them are not seen")
         case _:

@@ -31,6 +31,7 @@ async def test_live_needs_nothing_and_ready_says_what_it_looked_at(api: httpx.As
         "database": "ok",
         "migrations": "ok",
         "scannerLag": {"litecoin:regtest": None},
+        "scannerState": {"litecoin:regtest": "not started"},
     }
 
 

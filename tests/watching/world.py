@@ -22,6 +22,7 @@ from keyserver.ledger.balances import discrepancies, tenant_balance, trial_balan
 from keyserver.ledger.models import JournalEntry
 from keyserver.pricing.consensus import Price
 from keyserver.pricing.errors import PriceUnavailable
+from keyserver.watching.ports import ChainSource
 from keyserver.watching.scanner import Follower
 from keyserver.webhooks.models import WebhookDelivery
 
@@ -61,7 +62,7 @@ class World:
     told: int = 0
     handed_out: int = 0
 
-    def follower(self, blockchain_id: str = BLOCKCHAIN, chain: ChainInMemory | None = None) -> Follower:
+    def follower(self, blockchain_id: str = BLOCKCHAIN, chain: ChainSource | None = None) -> Follower:
         return Follower(
             self.database, blockchain_id, chain or self.chain, market=self.market, clock=self.clock, told=self._tell
         )

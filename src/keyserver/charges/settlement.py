@@ -1,8 +1,8 @@
 """From what a chain shows to what a charge is worth: payments, credits, states, webhooks, in the caller's transaction.
 
-Three things are told here: transfers of a block (`include`), transfers waiting for one (`see`), and blocks that are no
-longer part of the chain (`orphan`). Each may be told again; the second time changes nothing. Locks are taken in one
-order everywhere: charges by id, then ledger balances by account.
+Four things are told here: transfers of a block (`include`), transfers waiting for one (`see`), what the chain has come
+to call final (`finalize`), and blocks that are no longer part of the chain (`orphan`). Each may be told again; the
+second time changes nothing. Locks are taken in one order everywhere: charges by id, then ledger balances by account.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -50,10 +50,28 @@ async def include(
     *,
     market: Market,
     now: datetime,
+    final_height: int | None = None,
 ) -> None:
-    """A block on top of what was told before: its arrivals, and one more confirmation for those below it."""
+    """A block on top of what was told before: its arrivals, and one more confirmation for those below it.
+
+    `final_height`: up to where the chain itself calls its blocks final, when no payment above may be; None when
+    confirmations alone decide.
+    """
     await _record(session, blockchain, arrivals, block=block, now=now)
-    await _confirm(session, blockchain, block, market=market, now=now)
+    await _confirm(session, blockchain, block, final_height=final_height, market=market, now=now)
+
+
+async def finalize(
+    session: AsyncSession,
+    blockchain: Blockchain,
+    block: Inclusion,
+    *,
+    final_height: int | None,
+    market: Market,
+    now: datetime,
+) -> None:
+    """The newest block is still this one, but more is final than when it was told."""
+    await _confirm(session, blockchain, block, final_height=final_height, market=market, now=now)
 
 
 async def see(
@@ -224,7 +242,13 @@ async def _charge_at(session: AsyncSession, address: Address, blockchain: Blockc
 
 
 async def _confirm(
-    session: AsyncSession, blockchain: Blockchain, block: Inclusion, *, market: Market, now: datetime
+    session: AsyncSession,
+    blockchain: Blockchain,
+    block: Inclusion,
+    *,
+    final_height: int | None,
+    market: Market,
+    now: datetime,
 ) -> None:
     """Counts confirmations of every payment in a block; those deep enough are final and are credited."""
     query = (
@@ -238,7 +262,8 @@ async def _confirm(
         assert payment.block_height is not None
         depth = block.height - payment.block_height + 1
         payment.confirmations = min(depth, payment.confirmations_required)
-        if depth >= payment.confirmations_required:
+        is_final = final_height is None or payment.block_height <= final_height
+        if is_final and depth >= payment.confirmations_required:
             payment.status = PaymentStatus.CONFIRMED
             payment.confirmed_at = min(now, block.mined_at)
     by_id: Mapping[str | None, Charge] = {charge.id: charge for charge in charges}

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
-from sqlalchemy import select, update
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from keyserver.chains.models import NATIVE, Blockchain, PaymentMethod
@@ -21,7 +21,10 @@ from keyserver.kit.clock import Clock
 from keyserver.kit.db import Database
 from keyserver.watching import cursor as cursors
 from keyserver.watching.cursor import LostRace
+from keyserver.watching.finality import FinalHeight, check_finality
+from keyserver.watching.identity import pin_identity
 from keyserver.watching.models import ScannedBlock, Scanner
+from keyserver.watching.pace import Pace
 from keyserver.watching.ports import (
     Block,
     BlockNotFound,
@@ -30,7 +33,6 @@ from keyserver.watching.ports import (
     Mempool,
     SourceError,
     Transfer,
-    WrongNode,
 )
 from keyserver.watching.reports import report
 from keyserver.watching.start import start_block
@@ -52,10 +54,11 @@ class BranchUnsettled(SourceError):
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """`behind`: how many blocks were left when the step ended."""
+    """`behind`: how many blocks were left up to `tip` when the step ended."""
 
     height: int
     behind: int
+    tip: BlockRef
 
 
 class Follower:
@@ -79,6 +82,8 @@ class Follower:
         self._told = told
         self._identified = False
         self._ahead = 1
+        self._pace = Pace()
+        self._final = FinalHeight()
         #: None: nobody knows what waited when payments were last seen there, so that any answer is news.
         self._looked_at: frozenset[str] | None = None
 
@@ -88,16 +93,19 @@ class Follower:
         Raises LostRace, SourceError, ForkTooDeep, or what the database raises; the step can be tried again.
         """
         try:
-            return await self._step(most)
+            progress = await self._step(most)
         except LostRace:
             raise
         except Exception:
             self._identified = False  # what answers next may be another node behind the same URL
             self._ahead = 1  # whatever is wrong with a block holds up none before it
             raise
+        self._pace.note(progress.height, at=self._clock())
+        return progress
 
     async def _step(self, most: int) -> Progress:
         blockchain, begun = await self._begin()
+        await self._final.ask(self._source, blockchain)
         tip = await self._source.tip()
         await self._note_tip(tip)
         cursor = await self._follow_fork(blockchain, begun, tip)
@@ -111,8 +119,11 @@ class Follower:
                 break  # the branch changed under us: the next step sees where it went
             cursor = await self._apply(blockchain, cursor, blocks, contracts)
         if cursor.height >= tip.height:
+            if await self._final.settle(self._database, blockchain, cursor, market=self._market, clock=self._clock):
+                self._told()
             await self._look_at_mempool(blockchain, cursor)
-        return Progress(cursor.height, max(0, tip.height - cursor.height))
+            self._final.require(blockchain)
+        return Progress(cursor.height, max(0, tip.height - cursor.height), tip)
 
     # --- start --------------------------------------------------------------------------------------------------
 
@@ -132,11 +143,7 @@ class Follower:
         node = await self._source.identify()
         async with self._database.transaction() as session:
             await report(session, blockchain.id, capabilities=node.capabilities)
-            unpinned = update(Blockchain).where(Blockchain.id == blockchain.id, Blockchain.node_identity.is_(None))
-            await session.execute(unpinned.values(node_identity=node.identity))
-            known = await session.scalar(select(Blockchain.node_identity).where(Blockchain.id == blockchain.id))
-        if known != node.identity:
-            raise WrongNode(f"the node is on chain {node.identity}, but {blockchain.id} was followed on {known} so far")
+            await pin_identity(session, blockchain.id, node)
 
     async def _start(self, blockchain: Blockchain) -> BlockRef:
         start = await start_block(self._source, blockchain)
@@ -228,6 +235,7 @@ class Follower:
         now = self._clock()
         async with self._database.transaction() as session:
             await cursors.move_cursor(session, blockchain.id, cursor, blocks[-1].ref, now=now)
+            await check_finality(session, blockchain)
             if await _registered_contracts(session, blockchain.id) != contracts:
                 raise LostRace("a token was registered while the block was fetched: fetch it again")
             await cursors.remember(session, blockchain.id, [block.ref for block in blocks])
@@ -239,12 +247,16 @@ class Follower:
                     settlement.Inclusion(block.height, block.hash, block.mined_at),
                     market=self._market,
                     now=now,
+                    final_height=self._final.height,
                 )
         self._told()
+        self._final.applied()
         metrics.BLOCKS_APPLIED.labels(blockchain.chain, blockchain.network).inc(len(blocks))
         fullest = max(len(block.transfers) for block in blocks)
         self._ahead = max(1, min(MOST_AHEAD, 2 * self._ahead, TRANSFERS_AHEAD // (fullest + 1)))
         return blocks[-1].ref
+
+    # --- beside the blocks --------------------------------------------------------------------------------------
 
     async def _look_at_mempool(self, blockchain: Blockchain, cursor: BlockRef) -> None:
         asked_at = self._clock()
@@ -271,7 +283,14 @@ class Follower:
 
     async def _note_tip(self, tip: BlockRef) -> None:
         async with self._database.transaction() as session:
-            await report(session, self._blockchain_id, tip_height=tip.height, tip_seen_at=self._clock())
+            await report(
+                session,
+                self._blockchain_id,
+                tip_height=tip.height,
+                tip_seen_at=self._clock(),
+                blocks_per_second=self._pace.blocks_per_second,
+                final_height=self._final.shown,
+            )
 
 
 def _arrivals(transfers: Sequence[Transfer]) -> list[settlement.Arrival]:
