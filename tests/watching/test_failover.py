@@ -11,7 +11,7 @@ from tests.watching.world import UNIT_NANOS, World
 
 from keyserver.watching.failover import BLOCKS_NOT_FOUND, Failover, Switched
 from keyserver.watching.nodes import Candidate, NodeHealth, Patience
-from keyserver.watching.ports import BlockRef, Node, NodeUnavailable, WrongNode
+from keyserver.watching.ports import BlockRef, ChainSource, Node, NodeUnavailable, WrongNode
 
 PATIENCE = Patience()
 DOWN = NodeUnavailable("it is down")
@@ -132,7 +132,7 @@ async def test_a_node_of_another_chain_never_serves() -> None:
     with pytest.raises(Switched):
         await source.block_hash(3)
     for _ in range(2):
-        with pytest.raises(NodeUnavailable, match="none of 2 nodes can be used: a: it is down; b: .* chain another"):
+        with pytest.raises(NodeUnavailable, match=r"none of 2 nodes can be used: a: it is down; b: .* chain another"):
             await source.block_hash(3)
         nodes.seconds += PATIENCE.after_failure
     assert nodes.states()["b"] == "wrong chain"
@@ -256,7 +256,7 @@ async def test_a_node_that_never_gives_the_block_after_ours_is_left() -> None:
     source = nodes.source()
     errors: list[Exception] = []
     for _ in range(BLOCKS_NOT_FOUND):
-        with pytest.raises(Exception, match="there is no block 11|b takes over") as raised:
+        with pytest.raises(Exception, match=r"there is no block 11|b takes over") as raised:
             await source.blocks(11, 2, contracts=frozenset())
         errors.append(raised.value)
     assert isinstance(errors[-1], Switched)
@@ -310,6 +310,12 @@ async def test_the_only_node_fails_in_its_own_words_and_is_asked_again_at_once()
         await source.tip()
     assert failed.value is DOWN
     assert (await source.tip()).height == 20
+
+
+async def test_whatever_the_port_asks_is_asked_of_a_node() -> None:
+    """What the port itself answers would be nobody's answer."""
+    asked = {name for name in vars(ChainSource) if not name.startswith("_")}
+    assert asked <= vars(Failover).keys()
 
 
 async def test_health_that_could_not_be_noted_is_noted_later() -> None:

@@ -6,6 +6,7 @@ from tests.watching.world import BLOCKCHAIN, UNIT_NANOS, World
 
 from keyserver.chains.models import Blockchain, Finality
 from keyserver.charges.models import Charge
+from keyserver.watching.cursor import LostRace
 from keyserver.watching.finality import FinalityUnknown
 from keyserver.watching.models import NodeReport
 from keyserver.watching.ports import FinalityTag
@@ -56,7 +57,7 @@ async def test_what_becomes_final_without_a_new_block_is_credited_at_once_and_on
     for _ in range(2):
         await world.step(follower)
     assert (await shown(world, charge), world.told) == (("Settled", 2), told + 1)
-    assert await world.entries() == [("purchase", "1")]
+    assert await world.entries() == [("purchase", "credit:1")]
 
 
 async def test_a_final_block_does_not_replace_the_confirmations_that_were_asked_for(world: World) -> None:
@@ -134,7 +135,7 @@ async def test_a_setting_changed_while_blocks_are_fetched_holds_for_them(world: 
         return await fetch(*args, **options)  # type: ignore[arg-type]
 
     world.chain.blocks = changed_meanwhile  # type: ignore[method-assign, assignment]
-    with pytest.raises(Exception, match=r"^$"):
+    with pytest.raises(LostRace):
         await follower.step()
     await world.step(follower)
     assert await shown(world, charge) == ("Processing", 2)

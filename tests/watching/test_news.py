@@ -21,7 +21,7 @@ class Telling(ChainInMemory):
     breaks: bool = False
     asked: int = 0
 
-    async def news(self, tip: BlockRef, *, within: float) -> None:
+    async def news(self, tip: BlockRef, *, within: float) -> None:  # noqa: ARG002 - the port's signature
         self.asked += 1
         assert tip == TIP
         if self.breaks:

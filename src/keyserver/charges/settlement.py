@@ -13,7 +13,7 @@ from sqlalchemy import ARRAY, Text, any_, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from keyserver.addresses.models import Address
-from keyserver.chains.models import Blockchain, PaymentMethod
+from keyserver.chains.models import Blockchain, Finality, PaymentMethod
 from keyserver.charges.crediting import Market, credit, post_entries, reverse
 from keyserver.charges.models import Charge, Payment
 from keyserver.charges.paid_asset import PaidAsset, methods_on, paid_asset
@@ -54,8 +54,8 @@ async def include(
 ) -> None:
     """A block on top of what was told before: its arrivals, and one more confirmation for those below it.
 
-    `final_height`: up to where the chain itself calls its blocks final, when no payment above may be; None when
-    confirmations alone decide.
+    `final_height`: up to where the chain itself calls its blocks final, as far as is known. Where `finality` asks for
+    that, no payment above is final, and none at all while it is None.
     """
     await _record(session, blockchain, arrivals, block=block, now=now)
     await _confirm(session, blockchain, block, final_height=final_height, market=market, now=now)
@@ -262,8 +262,7 @@ async def _confirm(
         assert payment.block_height is not None
         depth = block.height - payment.block_height + 1
         payment.confirmations = min(depth, payment.confirmations_required)
-        is_final = final_height is None or payment.block_height <= final_height
-        if is_final and depth >= payment.confirmations_required:
+        if depth >= payment.confirmations_required and _may_be_final(blockchain, payment.block_height, final_height):
             payment.status = PaymentStatus.CONFIRMED
             payment.confirmed_at = min(now, block.mined_at)
     by_id: Mapping[str | None, Charge] = {charge.id: charge for charge in charges}
@@ -274,3 +273,7 @@ async def _confirm(
     ]
     await post_entries(session, credits_)
     await reassess(session, charges, now=now)
+
+
+def _may_be_final(blockchain: Blockchain, height: int, final_height: int | None) -> bool:
+    return blockchain.finality is Finality.DEPTH or (final_height is not None and height <= final_height)

@@ -12,9 +12,6 @@ from keyserver.watching import cursor as cursors
 from keyserver.watching.cursor import LostRace
 from keyserver.watching.ports import BlockRef, ChainSource, FinalityTag, SourceError
 
-#: Below every height.
-_NOTHING = -1
-
 
 class FinalityUnknown(SourceError):
     """The chain's own finality is asked for, and the node does not know it: nothing becomes final meanwhile."""
@@ -23,34 +20,29 @@ class FinalityUnknown(SourceError):
 class FinalHeight:
     """Up to where a blockchain's blocks are final; what that makes of its payments is settled when it moves.
 
-    `height` is None where depth alone decides, and below every block while the node does not say.
+    `height` is None where depth alone decides, and while the node does not say.
     """
 
     def __init__(self) -> None:
         self.height: int | None = None
-        self._settled: int | None = None
-
-    @property
-    def shown(self) -> int | None:
-        return None if self.height == _NOTHING else self.height
+        self._settled: tuple[Finality, int | None] = (Finality.DEPTH, None)
 
     async def ask(self, source: ChainSource, blockchain: Blockchain) -> None:
         """To be asked before the tip: whatever branch is the best from then on holds the block at this height."""
         if blockchain.finality is Finality.DEPTH:
             self.height = None
-            return
-        found = await source.final_height(FinalityTag(blockchain.finality))
-        self.height = _NOTHING if found is None else found
+        else:
+            self.height = await source.final_height(FinalityTag(blockchain.finality))
 
-    def applied(self) -> None:
+    def applied(self, blockchain: Blockchain) -> None:
         """Blocks were settled with this height, and all payments below them."""
-        self._settled = self.height
+        self._settled = (blockchain.finality, self.height)
 
     async def settle(
         self, database: Database, blockchain: Blockchain, cursor: BlockRef, *, market: Market, clock: Clock
     ) -> bool:
         """Whether there was something to settle: more became final, or the setting changed, without a new block."""
-        if self.height == self._settled:
+        if self._settled == (blockchain.finality, self.height):
             return False
         now = clock()
         newest = settlement.Inclusion(cursor.height, cursor.hash, now)
@@ -58,12 +50,12 @@ class FinalHeight:
             await cursors.move_cursor(session, blockchain.id, cursor, cursor, now=None)
             await check_finality(session, blockchain)
             await settlement.finalize(session, blockchain, newest, final_height=self.height, market=market, now=now)
-        self.applied()
+        self.applied(blockchain)
         return True
 
     def require(self, blockchain: Blockchain) -> None:
         """Raises FinalityUnknown, for an operator to see why payments wait."""
-        if self.height == _NOTHING:
+        if self.height is None and blockchain.finality is not Finality.DEPTH:
             raise FinalityUnknown(
                 f"the node does not say which block is {blockchain.finality}: payments wait until it does, or the "
                 "chain's finality is changed"

@@ -250,7 +250,7 @@ class Follower:
                     final_height=self._final.height,
                 )
         self._told()
-        self._final.applied()
+        self._final.applied(blockchain)
         metrics.BLOCKS_APPLIED.labels(blockchain.chain, blockchain.network).inc(len(blocks))
         fullest = max(len(block.transfers) for block in blocks)
         self._ahead = max(1, min(MOST_AHEAD, 2 * self._ahead, TRANSFERS_AHEAD // (fullest + 1)))
@@ -289,7 +289,7 @@ class Follower:
                 tip_height=tip.height,
                 tip_seen_at=self._clock(),
                 blocks_per_second=self._pace.blocks_per_second,
-                final_height=self._final.shown,
+                final_height=self._final.height,
             )
 
 
