@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import pytest
 from tests.builders import ManualClock
@@ -27,14 +27,14 @@ class Nodes:
     refuse_notes: bool = False
     clock: ManualClock = field(default_factory=ManualClock)
 
-    def source(self, **patience: float) -> Failover:
+    def source(self, *, patience: Patience = PATIENCE) -> Failover:
         return Failover(
             [Candidate(name, lambda name=name: self.chains[name]) for name in self.chains],  # type: ignore[misc]
             accept=self._accept,
             note=self._note,
             clock=self.clock,
             monotonic=lambda: self.seconds,
-            patience=replace(PATIENCE, **patience),
+            patience=patience,
         )
 
     async def _accept(self, node: Node) -> None:
@@ -271,7 +271,7 @@ async def test_a_node_that_hangs_is_left_when_there_is_another() -> None:
 
     nodes = some_nodes()
     nodes.chains["a"] = Hanging(branch=list(nodes.chains["b"].branch))
-    source = nodes.source(answer=0.05)
+    source = nodes.source(patience=Patience(answer=0.05))
     with pytest.raises(Switched, match=r"did not answer within 0\.05 seconds"):
         await source.tip()
     assert await tip(source) == 20
