@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from bench import catchup, measure, parts, volume
+from bench import catchup, latency, measure, parts, volume
 
 Row = tuple[str, str, str, str]
 
@@ -101,6 +101,21 @@ class Bench:
             rows.append((what, f"{mine:,.0f}/s", f"pgbench {beside:,.0f}/s", f"{mine / beside:.2f}"))
         return rows
 
+    def webhook(self) -> list[Row]:
+        rows: list[Row] = []
+        runs = [("demo", 0.5), *((chain, poll) for chain in ("litecoind", "anvil") for poll in (0.5, latency.SELDOM))]
+        task = self.progress.add_task("webhooks after the block", total=len(runs))
+        for chain, poll in runs:
+            with parts.postgresql() as url:  # each with chains of its own
+                seconds = latency.seconds_to_webhook(
+                    url, self.log, chain=chain, poll_seconds=poll, blocks=4 * self.options.rounds
+                )
+            rows.append(
+                (f"webhook after the block, {chain} polled every {poll:g} s", f"{seconds * 1000:.0f} ms", "", "")
+            )
+            self.progress.advance(task)
+        return rows
+
     def process(self) -> list[Row]:
         starts = []
         for _ in range(self.options.rounds):
@@ -168,6 +183,7 @@ _PARTS: dict[str, Callable[[Bench], list[Row]]] = {
     "process": Bench.process,
     "block": Bench.block,
     "volume": Bench.volume,
+    "webhook": Bench.webhook,
 }
 
 if __name__ == "__main__":

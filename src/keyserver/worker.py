@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import assert_never
 
 import structlog
@@ -11,7 +12,7 @@ import structlog
 from keyserver.access.idempotency import forget_old_answers
 from keyserver.addresses.lookahead import fill_all
 from keyserver.assembly import open_database, price_policy
-from keyserver.chains.catalog import Family, chain_spec
+from keyserver.chains.catalog import ChainSpec, Family, chain_spec
 from keyserver.charges.expiry import BATCH, expire_due
 from keyserver.charges.waiting import credit_waiting
 from keyserver.demo.chain import SimulatedChain
@@ -36,7 +37,8 @@ from keyserver.watching.jobs import forget_old_jobs, plan_nightly
 from keyserver.watching.oracles import OracleFeeds
 from keyserver.watching.ports import ChainSource, SourceError
 from keyserver.watching.runner import JobRunner
-from keyserver.watching.targets import Target
+from keyserver.watching.several import several_nodes
+from keyserver.watching.targets import NodeAddress, Target
 from keyserver.watching.watcher import Watcher
 from keyserver.webhooks.dispatcher import Dispatcher
 from keyserver.webhooks.secrets import TenantSecrets
@@ -72,7 +74,7 @@ async def work(
     )
     watcher = Watcher(
         database,
-        lambda target: make_source(target, database),
+        lambda target: make_source(target, database, clock=clock, reporting=True),
         market=market,
         master=master,
         clock=clock,
@@ -81,7 +83,7 @@ async def work(
     )
     runner = JobRunner(
         database,
-        lambda target: make_source(target, database),
+        lambda target: make_source(target, database, clock=clock),
         market=market,
         master=master,
         clock=clock,
@@ -121,24 +123,28 @@ async def work(
         await database.dispose()
 
 
-def make_source(target: Target, database: Database) -> ChainSource:
-    """The adapter for a blockchain's family."""
+def make_source(target: Target, database: Database, *, clock: Clock = utc_now, reporting: bool = False) -> ChainSource:
+    """The adapters for a blockchain's family, one for each of its nodes, as one; `reporting` how the nodes are."""
     spec = chain_spec(target.chain, target.network, type=target.type)
     if spec.simulated:
         return SimulatedChain(database, target.blockchain_id)
-    headers = dict(target.headers)
+    return several_nodes(target, partial(_node, spec), database=database, clock=clock, reporting=reporting)
+
+
+def _node(spec: ChainSpec, address: NodeAddress) -> ChainSource:
+    url, headers = address.url, dict(address.headers)
     match spec.family:
         case Family.UTXO:
             return BitcoindSource(
-                target.url,
-                network=target.network,
+                url,
+                network=spec.network,
                 genesis_hash=spec.node_identity,
                 coinbase_maturity=spec.coinbase_maturity,
                 headers=headers,
             )
         case Family.EVM:
             chain_id = int(spec.node_identity) if spec.node_identity else None
-            return EvmSource(target.url, chain_id=chain_id, headers=headers)
+            return EvmSource(url, chain_id=chain_id, headers=headers)
         case Family.TRON:
             raise SourceError("Tron is not followed yet: addresses are handed out, but payments to them are not seen")
         case _:

@@ -4,9 +4,10 @@ from typing import Any
 
 import httpx
 from tests.api.support import count, next_index, problem
-from tests.builders import AS_ADMIN, AS_PLATFORM, charge, litecoin, register
+from tests.builders import AS_ADMIN, AS_PLATFORM, MASTER_KEY, charge, ether, litecoin, register
 
 from keyserver.kit.db import Database
+from keyserver.kit.secrets import MasterKey
 
 
 async def test_members_that_are_left_out_of_a_change_stay_as_they_are(api: httpx.AsyncClient) -> None:
@@ -77,3 +78,47 @@ async def test_a_node_s_url_and_headers_rest_encrypted(api: httpx.AsyncClient, d
     assert secret.encode() not in row["rpc_url_encrypted"] + row["rpc_headers_encrypted"]
     assert secret not in str(row)
     assert secret not in (await api.get("/admin/chains", headers=AS_ADMIN)).text
+
+
+async def decrypted_urls(database: Database, method_id: str) -> str:
+    async with database.connection() as connection:
+        query = "SELECT rpc_url_encrypted FROM payment_methods WHERE id = $1"
+        return MasterKey(MASTER_KEY).decrypt(await connection.fetchval(query, method_id)).decode()
+
+
+async def test_a_method_may_have_several_nodes_each_once(api: httpx.AsyncClient, database: Database) -> None:
+    urls = ["http://u:p@a.example:1/", "https://b.example/key", "http://u:p@a.example:1/"]
+    await register(api, litecoin(rpc_url=urls))
+    assert await decrypted_urls(database, "LTC") == "\n".join(urls[:2])
+    for given, kept in (("http://c.example", "http://c.example"), (urls[1:2], urls[1])):
+        answer = await api.patch("/admin/chains/LTC", json={"rpc_url": given}, headers=AS_ADMIN)
+        assert answer.status_code == 200
+        assert await decrypted_urls(database, "LTC") == kept
+
+
+async def test_finality_is_the_blockchains_and_depth_unless_said(api: httpx.AsyncClient) -> None:
+    await register(api, ether())
+    usdc = ether(id="USDC", token="USDC", type="erc20", decimals=6, contract="0x" + "ab" * 20)
+    answer = await api.post("/admin/chains", json={**usdc, "finality": "safe"}, headers=AS_ADMIN)
+    assert "finality depth" in problem(answer, 409, "finality_taken")["error"]
+    await register(api, {**usdc, "finality": "depth"})
+    changed = await api.patch("/admin/chains/USDC", json={"finality": "finalized"}, headers=AS_ADMIN)
+    assert changed.json()["finality"] == "finalized"
+    listed = (await api.get("/admin/chains", headers=AS_ADMIN)).json()["chains"]
+    assert [each["finality"] for each in listed] == ["finalized", "finalized"]
+    await register(api, ether(id="ETH2"))
+    (scanner,) = (await api.get("/admin/scanners", headers=AS_ADMIN)).json()["scanners"]
+    assert (scanner["finality"], scanner["state"], scanner["nodes"]) == ("finalized", "not started", [])
+    problem(await api.patch("/admin/chains/USDC", json={"finality": None}, headers=AS_ADMIN), 400)
+
+
+async def test_a_chain_without_block_tags_is_final_by_depth_alone(api: httpx.AsyncClient, database: Database) -> None:
+    answer = await api.post("/admin/chains", json=litecoin(finality="finalized"), headers=AS_ADMIN)
+    assert problem(answer, 400)["errors"][0]["pointer"] == "/finality"
+    assert await count(database, "blockchains") == 0
+    await register(api, litecoin(finality="depth"))
+    body = {"finality": "safe", "confirmations": 9}
+    answer = await api.patch("/admin/chains/LTC", json=body, headers=AS_ADMIN)
+    assert "litecoin has no safe blocks" in problem(answer, 400)["error"]
+    (listed,) = (await api.get("/admin/chains", headers=AS_ADMIN)).json()["chains"]
+    assert (listed["finality"], listed["confirmations"]) == ("depth", 2)

@@ -4,7 +4,7 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
 from tests.api.support import problem
-from tests.builders import AS_PLATFORM, litecoin, register
+from tests.builders import AS_PLATFORM, ManualClock, litecoin, register
 
 from keyserver.kit.db import Database
 
@@ -31,6 +31,7 @@ async def test_live_needs_nothing_and_ready_says_what_it_looked_at(api: httpx.As
         "database": "ok",
         "migrations": "ok",
         "scannerLag": {"litecoin:regtest": None},
+        "scannerState": {"litecoin:regtest": "not started"},
     }
 
 
@@ -66,3 +67,29 @@ async def test_a_chain_that_was_never_reached_has_no_height_rather_than_0(
     labels = {"chain": "litecoin", "network": "regtest"}
     assert (await samples(api))["keyserver_scanner_height"] == [(labels, 7.0)]
     assert (await samples(api))["keyserver_payments_unmatched"] == [({}, 0.0)]
+
+
+async def test_a_chain_that_nobody_follows_is_told_by_its_ages_and_its_nodes(
+    api: httpx.AsyncClient, database: Database, clock: ManualClock
+) -> None:
+    await register(api, litecoin())
+    nodes = '[{"node": "a:1", "state": "in use"}, {"node": "b:2", "state": "wrong chain"}]'
+    async with database.transaction() as session:
+        await session.execute(text("INSERT INTO scanners VALUES ('litecoin:regtest', 7, 'ab', :now)"), {"now": clock()})
+        await session.execute(
+            text(
+                "INSERT INTO node_reports (blockchain_id, tip_height, tip_seen_at, nodes)"
+                " VALUES ('litecoin:regtest', 7, :now, CAST(:nodes AS jsonb))"
+            ),
+            {"now": clock(), "nodes": nodes},
+        )
+    labels = {"chain": "litecoin", "network": "regtest"}
+    assert (await samples(api))["keyserver_scanner_stuck"] == [(labels, 0.0)]
+    clock.advance(minutes=10)
+    found = await samples(api)
+    assert found["keyserver_scanner_cursor_age_seconds"] == [(labels, 600.0)]
+    assert found["keyserver_scanner_contact_age_seconds"] == [(labels, 600.0)]
+    assert found["keyserver_scanner_stuck"] == [(labels, 1.0)]
+    assert {each["node"]: value for each, value in found["keyserver_node_usable"]} == {"a:1": 1.0, "b:2": 0.0}
+    ready = await api.get("/health/ready")
+    assert (ready.status_code, ready.json()["scannerState"]) == (200, {"litecoin:regtest": "stuck"})

@@ -73,6 +73,25 @@ async def test_a_file_gives_what_options_leave_out(server: ServerProcess, tmp_pa
     assert (listed["id"], listed["type"], listed["network"], listed["decimals"]) == ("USDC", "erc20", "mainnet", 6)
 
 
+async def test_nodes_finality_and_confirmations_are_changed_and_shown(server: ServerProcess) -> None:
+    add = ["chains", "add", "--id", "ETH", "--chain", "ethereum", "--network", "regtest", "--token", "ETH"]
+    nodes = ["--rpc-url", "http://127.0.0.1:1/first", "--rpc-url", "http://127.0.0.1:2/second"]
+    done = await keyserver(*add, *nodes, "--xpub", XPUB_COIN_60, "--finality", "safe", **on(server))
+    assert done.returncode == 0, done.stderr
+    assert "Nothing to change" in refusal(await keyserver("chains", "change", "ETH", **on(server)))
+    change = ["chains", "change", "ETH", "--finality", "finalized", "--confirmations", "7", *nodes[2:]]
+    assert (await keyserver(*change, **on(server))).stdout == "Changed ETH.\n"
+    (listed,) = json.loads((await keyserver("chains", "list", "--json", **on(server))).stdout)
+    assert (listed["finality"], listed["confirmations"]) == ("finalized", 7)
+    async with asyncio.timeout(30):
+        while "node 127.0.0.1:2: failing" not in (shown := await keyserver("scan", "status", **on(server))).stdout:
+            pass
+    assert "finalized, up to ?" in shown.stdout
+    assert "not started" in shown.stdout
+    assert "last error, which still stands: cannot connect to 127.0.0.1:2" in shown.stdout
+    assert "second" not in shown.stdout
+
+
 async def test_a_wallet_that_shows_another_address_registers_nothing(server: ServerProcess) -> None:
     add = ["chains", "add", *LITECOIN, *NODE, "--xpub", XPUB_COIN_1, "--expected-address"]
     assert FIRST_ADDRESS in refusal(await keyserver(*add, "rltc1qsomethingelse", **on(server)))

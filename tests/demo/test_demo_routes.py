@@ -5,7 +5,17 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 from pydantic import SecretStr
-from tests.builders import ADMIN_TOKEN, AS_PLATFORM, MASTER_KEY, SERVICE_KEY, ManualClock, charge, litecoin, register
+from tests.builders import (
+    ADMIN_TOKEN,
+    AS_ADMIN,
+    AS_PLATFORM,
+    MASTER_KEY,
+    SERVICE_KEY,
+    ManualClock,
+    charge,
+    litecoin,
+    register,
+)
 
 from keyserver.app import create_app
 from keyserver.demo.chain import SimulatedChain
@@ -124,3 +134,16 @@ async def earnest(database_url: str, clock: ManualClock) -> AsyncIterator[httpx.
 async def test_nothing_of_it_is_there_outside_demo_mode(earnest: httpx.AsyncClient, path: str) -> None:
     assert (await earnest.post(path, json={})).status_code == 404
     assert path not in (await earnest.get("/openapi.json")).json()["paths"]
+
+
+async def test_the_simulated_chain_calls_its_blocks_safe_and_then_final(
+    api: httpx.AsyncClient, database: Database, clock: ManualClock
+) -> None:
+    changed = await api.patch("/admin/chains/DEMO-USD", json={"finality": "finalized"}, headers=AS_ADMIN)
+    assert changed.status_code == 200
+    charge_id = (await charge(api, "DEMO-USD", 25))["chargeId"]
+    await api.post("/demo/pay", json={"chargeId": charge_id})
+    for told in ("Processing", "Processing", "Settled"):
+        await api.post("/demo/mine", json={"blocks": 1})
+        await follow(database, clock)
+        assert await status(api, charge_id) == (told, "None")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from keyserver.watching.ports import Block, BlockNotFound, BlockRef, ChainSource, Mempool, Node, Transfer
+from keyserver.watching.ports import Block, BlockNotFound, BlockRef, ChainSource, FinalityTag, Mempool, Node, Transfer
 
 _transactions = itertools.count(1)
 _blocks = itertools.count(1)
@@ -30,6 +30,7 @@ class ChainInMemory(ChainSource):
     identity: str = "in memory"
     started_at: datetime = field(default_factory=lambda: datetime(2026, 3, 1, 12, 0, tzinfo=UTC))
     has_mempool: bool = True
+    final: dict[FinalityTag, int] = field(default_factory=dict)
     branch: list[Block] = field(default_factory=list)
     waiting: list[Transfer] = field(default_factory=list)
     failures: list[Exception] = field(default_factory=list)
@@ -113,6 +114,10 @@ class ChainInMemory(ChainSource):
         looked_at, unread = fresh[: self.shown_at_once], fresh[self.shown_at_once :]
         shown = [each for each in told if each.tx_hash in looked_at]
         return Mempool(self._shown()[-1].hash, frozenset(present), shown, frozenset(unread))
+
+    async def final_height(self, tag: FinalityTag) -> int | None:
+        self._fail()
+        return self.final.get(tag)
 
     async def close(self) -> None:
         self.closed = True

@@ -78,8 +78,8 @@ async def test_new_and_changed_targets_are_picked_up_and_ended_cleanly(world: Wo
     sources: dict[str, ChainInMemory] = {}
 
     def make(target: Target) -> ChainSource:
-        sources[target.url] = ChainInMemory(started_at=world.clock(), branch=list(world.chain.branch))
-        return sources[target.url]
+        sources[target.nodes[0].url] = ChainInMemory(started_at=world.clock(), branch=list(world.chain.branch))
+        return sources[target.nodes[0].url]
 
     async with watching(world, make):
         await reach_node(world, "http://first")
@@ -117,7 +117,7 @@ async def test_a_failing_block_sets_the_alarm_and_is_not_skipped_and_mending_the
     good = ChainInMemory(started_at=world.clock())
     good.mine(blocks=4)
     bad = ChainInMemory(started_at=world.clock(), branch=list(good.branch), broken={3: RuntimeError("unreadable")})
-    async with watching(world, lambda target: bad if target.url == "http://bad" else good):
+    async with watching(world, lambda target: bad if target.nodes[0].url == "http://bad" else good):
         await until(lambda: stuck() == 1)
         assert await height(world) == 2
         await reach_node(world, "http://good")
@@ -172,7 +172,7 @@ async def test_a_node_that_never_answers_does_not_hold_up_the_end_nor_its_succes
 
     await reach_node(world, "http://silent")
     silent = Silent(started_at=world.clock())
-    async with watching(world, lambda target: silent if "silent" in target.url else world.chain, grace=0.2):
+    async with watching(world, lambda target: silent if "silent" in target.nodes[0].url else world.chain, grace=0.2):
         await until(lambda: silent.identified == 1)
         await reach_node(world, "http://node")
         began = time.monotonic()

@@ -21,9 +21,9 @@ from keyserver.addresses.xpub import (
     refuse_private_material,
 )
 from keyserver.chains.catalog import AddressType, ChainSpec, Family, chain_spec, coin_types, is_testnet, match_key
-from keyserver.chains.changes import encrypted_headers
-from keyserver.chains.errors import MethodExists
-from keyserver.chains.models import NATIVE, Blockchain, PaymentMethod
+from keyserver.chains.changes import check_finality, encrypted_headers, encrypted_urls
+from keyserver.chains.errors import FinalityTaken, MethodExists
+from keyserver.chains.models import NATIVE, Blockchain, Finality, PaymentMethod
 from keyserver.kit.ids import new_id
 from keyserver.kit.problems import BadRequest
 from keyserver.kit.secrets import MasterKey
@@ -73,6 +73,7 @@ async def register(
     address_type = _address_type(body, spec)
     xpub = _extended_key(body, spec, address_type)
     asset, contract = _asset(body, spec)
+    check_finality(body.finality or Finality.DEPTH, spec.family, chain=spec.chain)
     key = RingKey.from_xpub(xpub.xpub)
     addresses = [key.address(index, spec=spec, address_type=address_type) for index in range(SHOWN_ADDRESSES)]
     _check_expected(body, spec, addresses)
@@ -93,7 +94,7 @@ async def register(
         "icon_url": body.icon_url,
         "is_testnet": is_testnet(spec) if body.is_testnet is None else body.is_testnet,
         "confirmations": body.confirmations or spec.default_confirmations,
-        "rpc_url_encrypted": master.encrypt(body.rpc_url),
+        "rpc_url_encrypted": encrypted_urls(master, body.rpc_url),
         "rpc_headers_encrypted": encrypted_headers(master, body.rpc_headers),
         "oracle_address": body.oracle_address,
         "oracle_asset_id": body.oracle_asset_id,
@@ -232,9 +233,16 @@ async def _join_blockchain(session: AsyncSession, body: NewChain, spec: ChainSpe
         "family": spec.family,
         "start_height": body.start_height,
         "poll_seconds": body.poll_seconds,
+        "finality": body.finality or Finality.DEPTH,
         "created_at": now,
     }
-    await session.execute(insert(Blockchain).values(values).on_conflict_do_nothing())
+    created = insert(Blockchain).values(values).on_conflict_do_nothing().returning(Blockchain.id)
+    if await session.scalar(created) is None and body.finality is not None:
+        present = (await session.get_one(Blockchain, blockchain_id)).finality
+        if present is not body.finality:
+            raise FinalityTaken(
+                f"{blockchain_id} is followed with finality {present}; PATCH one of its methods to change"
+            )
     return blockchain_id
 
 
@@ -284,6 +292,7 @@ async def admin_views(session: AsyncSession, *, method_id: str | None = None) ->
             is_testnet=method.is_testnet,
             oracle_address=method.oracle_address,
             oracle_asset_id=method.oracle_asset_id,
+            finality=blockchain.finality,
             enabled=method.enabled,
             created_at=method.created_at,
         )

@@ -4,7 +4,8 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from keyserver.chains.schemas import Confirmations, DisplayOrder, NodeHeaders, NodeUrl
+from keyserver.chains.models import Finality
+from keyserver.chains.schemas import ChainFinality, Confirmations, DisplayOrder, NodeHeaders, NodeUrls
 from keyserver.kit.wire import Body, Instant, PathName, ShortText, View
 
 Bip32Index = Annotated[int, Field(ge=0, le=2**31 - 1, strict=True)]
@@ -37,7 +38,7 @@ class NewChain(Body):
     xpub: Annotated[str, StringConstraints(min_length=1, max_length=512)] = Field(
         description="Account-level extended public key (depth 3)"
     )
-    rpc_url: NodeUrl
+    rpc_url: NodeUrls
     confirmations: Confirmations | None = None
     display_name: ShortText | None = None
     oracle_address: ShortText | None = None
@@ -50,6 +51,7 @@ class NewChain(Body):
     poll_seconds: Annotated[float, Field(gt=0, le=3600)] | None = None
     expected_address: Annotated[str, StringConstraints(min_length=1, max_length=128)] | None = None
     oracle_asset_id: ShortText | None = None
+    finality: ChainFinality | None = None
 
 
 class RegisteredChain(View):
@@ -94,6 +96,7 @@ class AdminChainView(View):
     is_testnet: bool
     oracle_address: str | None
     oracle_asset_id: str | None
+    finality: Finality
     enabled: bool
     created_at: Instant
 

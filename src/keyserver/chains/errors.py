@@ -11,3 +11,8 @@ class MethodNotFound(NotFound):
 class MethodExists(Conflict):
     code = "chain_exists"
     error = "A payment method with this id exists already"
+
+
+class FinalityTaken(Conflict):
+    code = "finality_taken"
+    error = "This blockchain is followed with another finality"

@@ -1,21 +1,33 @@
 """The registry: which blockchains there are, and which payment methods are offered on them."""
 
 from datetime import datetime
+from enum import StrEnum
 
 from sqlalchemy import CheckConstraint, ForeignKey, LargeBinary, SmallInteger, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from keyserver.kit.orm import Base
+from keyserver.kit.orm import Base, Words, words_check
 
 #: `payment_methods.asset` of a chain's own coin; a token has its contract's address there.
 NATIVE = "native"
+
+
+class Finality(StrEnum):
+    """What makes a payment final besides its confirmations: nothing more, or the chain's own word for its block."""
+
+    DEPTH = "depth"
+    SAFE = "safe"
+    FINALIZED = "finalized"
 
 
 class Blockchain(Base):
     """One chain and network that is followed once, however many payment methods live on it."""
 
     __tablename__ = "blockchains"
-    __table_args__ = (UniqueConstraint("chain", "network"),)
+    __table_args__ = (
+        UniqueConstraint("chain", "network"),
+        CheckConstraint(words_check("finality", Finality), name="finality_known"),
+    )
 
     id: Mapped[str] = mapped_column(primary_key=True)
     chain: Mapped[str]
@@ -25,14 +37,15 @@ class Blockchain(Base):
     node_identity: Mapped[str | None]
     start_height: Mapped[int | None]
     poll_seconds: Mapped[float | None]
+    finality: Mapped[Finality] = mapped_column(Words(Finality), server_default=text("'depth'"))
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
 
 
 class PaymentMethod(Base):
     """What a client asks for: one asset on one blockchain, derived from one key ring in one script type.
 
-    `id` is the client's name for it. Rows are disabled, never deleted. `rpc_url` and `rpc_headers` may hold the node's
-    password, and are encrypted with the master key.
+    `id` is the client's name for it. Rows are disabled, never deleted. `rpc_url` (one URL a line) and `rpc_headers` may
+    hold the nodes' passwords, and are encrypted with the master key.
     """
 
     __tablename__ = "payment_methods"

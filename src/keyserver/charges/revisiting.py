@@ -37,7 +37,8 @@ async def revisit(
 
     A payment that became final long ago did so at the time of the block that made it final, by `times` of heights:
     that decides whether it was in time. TimesUnknown when one is missing. What is confirmed already stays as it is,
-    and a payment whose row was lost comes back under its old id, with the credit that stands in the ledger.
+    and a payment whose row was lost comes back under its old id, with the credit that stands in the ledger. Where the
+    chain's own finality decides, what is recorded becomes final with the follower's next block.
     """
     missed = await _missed(session, blockchain, arrivals)
     if not missed:
@@ -47,7 +48,7 @@ async def revisit(
         await settlement.record(session, blockchain, found, block=block, now=now, known=known)
     await _need_times(session, blockchain, missed, tip_height=tip_height, times=times)
     tip = Inclusion(tip_height, "", now)
-    await settlement.confirm(session, blockchain, tip, times=times, market=market, now=now)
+    await settlement.confirm(session, blockchain, tip, times=times, final_height=None, market=market, now=now)
     return sum(len(found) for found in missed.values())
 
 
@@ -97,7 +98,7 @@ async def _need_times(
     confirming = [
         each for each in await session.scalars(settlement.confirming_on(blockchain)) if each.block_hash in here
     ]
-    needed = {settlement.final_height(payment) for payment in confirming}
+    needed = {settlement.deep_enough_at(payment) for payment in confirming}
     unknown = {height for height in needed if height <= tip_height} - set(times)
     if unknown:
         raise TimesUnknown(unknown)

@@ -1,8 +1,9 @@
 """From what a chain shows to what a charge is worth: payments, credits, states, webhooks, in the caller's transaction.
 
-Three things are told here: transfers of a block (`include`), transfers waiting for one (`see`), and blocks that are no
-longer part of the chain (`orphan`). Each may be told again; the second time changes nothing. Blocks below the tip are
-told in revisiting.py. Locks are taken in one order everywhere: charges by id, then ledger balances by account.
+Four things are told here: transfers of a block (`include`), transfers waiting for one (`see`), what the chain has come
+to call final (`finalize`), and blocks that are no longer part of the chain (`orphan`). Each may be told again; the
+second time changes nothing. Blocks below the tip are told in revisiting.py. Locks are taken in one order everywhere:
+charges by id, then ledger balances by account.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -14,7 +15,7 @@ from sqlalchemy import ARRAY, Select, Text, any_, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from keyserver.addresses.owners import Owned, known_owners, owners_of
-from keyserver.chains.models import Blockchain, PaymentMethod
+from keyserver.chains.models import Blockchain, Finality, PaymentMethod
 from keyserver.charges.crediting import Market, credit, post_entries, reverse
 from keyserver.charges.history import facts_of, note_reversal
 from keyserver.charges.models import Charge, Payment
@@ -62,10 +63,28 @@ async def include(
     *,
     market: Market,
     now: datetime,
+    final_height: int | None = None,
 ) -> None:
-    """A block on top of what was told before: its arrivals, and one more confirmation for those below it."""
+    """A block on top of what was told before: its arrivals, and one more confirmation for those below it.
+
+    `final_height`: up to where the chain itself calls its blocks final, as far as is known. Where `finality` asks for
+    that, no payment above is final, and none at all while it is None.
+    """
     await record(session, blockchain, arrivals, block=block, now=now)
-    await confirm(session, blockchain, block, market=market, now=now)
+    await confirm(session, blockchain, block, final_height=final_height, market=market, now=now)
+
+
+async def finalize(
+    session: AsyncSession,
+    blockchain: Blockchain,
+    block: Inclusion,
+    *,
+    final_height: int | None,
+    market: Market,
+    now: datetime,
+) -> None:
+    """The newest block is still this one, but more is final than when it was told."""
+    await confirm(session, blockchain, block, final_height=final_height, market=market, now=now)
 
 
 async def is_confirming(session: AsyncSession, blockchain: Blockchain) -> bool:
@@ -264,6 +283,7 @@ async def confirm(
     blockchain: Blockchain,
     block: Inclusion,
     *,
+    final_height: int | None,
     market: Market,
     now: datetime,
     times: Mapping[int, datetime] = MappingProxyType({}),
@@ -278,9 +298,9 @@ async def confirm(
         assert payment.block_height is not None
         depth = block.height - payment.block_height + 1
         payment.confirmations = min(depth, payment.confirmations_required)
-        if depth >= payment.confirmations_required:
+        if depth >= payment.confirmations_required and _may_be_final(blockchain, payment.block_height, final_height):
             payment.status = PaymentStatus.CONFIRMED
-            payment.confirmed_at = min(now, times.get(final_height(payment), block.mined_at))
+            payment.confirmed_at = min(now, times.get(deep_enough_at(payment), block.mined_at))
     by_id: Mapping[str | None, Charge] = {charge.id: charge for charge in charges}
     credits_ = [
         await credit(session, payment, by_id.get(payment.charge_id), blockchain, market=market, now=now)
@@ -299,7 +319,11 @@ def confirming_on(blockchain: Blockchain) -> Select[Payment]:
     )
 
 
-def final_height(payment: Payment) -> int:
-    """Height of the block that makes a payment in a block final."""
+def deep_enough_at(payment: Payment) -> int:
+    """Height of the block that gives a payment in a block its last confirmation."""
     assert payment.block_height is not None
     return payment.block_height + payment.confirmations_required - 1
+
+
+def _may_be_final(blockchain: Blockchain, height: int, final_height: int | None) -> bool:
+    return blockchain.finality is Finality.DEPTH or (final_height is not None and height <= final_height)

@@ -12,6 +12,20 @@ from keyserver.cli.xpub import Xpub, XpubFile, read_xpub, refuse_private
 
 app = typer.Typer(no_args_is_help=True, help="Payment methods: what can be paid with.")
 
+RpcUrl = Annotated[
+    list[str] | None,
+    typer.Option(help="The node, with user:password@ if it wants one. Repeatable: when one fails, another takes over."),
+]
+RpcHeader = Annotated[
+    list[str] | None, typer.Option(help="A header for each of these nodes: 'Name: value'. Repeatable.")
+]
+Confirmations = Annotated[int | None, typer.Option(help="Until a payment is final.")]
+ChainFinality = Annotated[
+    str | None,
+    typer.Option(
+        help="depth: confirmations decide. safe, finalized: and the chain's own tag. Of the whole blockchain."
+    ),
+]
 MethodId = Annotated[str, typer.Argument(help="The payment method's id.")]
 
 
@@ -23,10 +37,8 @@ def add(
     token: Annotated[str | None, typer.Option(help="Symbol of the coin or token, such as USDC.")] = None,
     xpub: Xpub = None,
     xpub_file: XpubFile = None,
-    rpc_url: Annotated[str | None, typer.Option(help="The node, with user:password@ if it wants one.")] = None,
-    rpc_header: Annotated[
-        list[str] | None, typer.Option(help="A header for the node: 'Name: value'. Repeatable.")
-    ] = None,
+    rpc_url: RpcUrl = None,
+    rpc_header: RpcHeader = None,
     expected_address: Annotated[
         str | None, typer.Option(help="What your own wallet shows at index 0: registers nothing when it differs.")
     ] = None,
@@ -38,7 +50,8 @@ def add(
     coin_type: Annotated[int | None, typer.Option(help="SLIP-44; the chain's own when left out.")] = None,
     account_index: Annotated[int | None, typer.Option(help="Account of the path; default 0.")] = None,
     address_type: Annotated[str | None, typer.Option(help="p2wpkh, p2tr, p2sh-p2wpkh or p2pkh.")] = None,
-    confirmations: Annotated[int | None, typer.Option(help="Until a payment is final.")] = None,
+    confirmations: Confirmations = None,
+    finality: ChainFinality = None,
     display_name: Annotated[str | None, typer.Option(help="What payers see.")] = None,
     display_order: Annotated[int | None, typer.Option(help="Place in the list.")] = None,
     icon_url: Annotated[str | None, typer.Option(help="An icon for payers.")] = None,
@@ -53,13 +66,11 @@ def add(
 ) -> None:
     """Register a payment method, and show its first three addresses to compare with your wallet."""
     options = {name: value for name, value in locals().items() if value is not None}
-    for name in ("xpub", "xpub_file", "rpc_header", "file", "url", "as_json"):
+    for name in ("xpub", "xpub_file", "rpc_url", "rpc_header", "file", "url", "as_json"):
         options.pop(name, None)
-    body = _from_file(file) | options
+    body = _from_file(file) | options | _nodes(rpc_url, rpc_header)
     if (key := read_xpub(xpub, xpub_file)) is not None:
         body["xpub"] = key
-    if rpc_header:
-        body["rpc_headers"] = _headers(rpc_header)
     body = _completed(body)
     made = AdminApi(url).post("/admin/chains", body)
     if as_json:
@@ -92,6 +103,24 @@ def list_(url: Url = DEFAULT_URL, as_json: Json = False) -> None:
 
 
 @app.command()
+def change(
+    method_id: MethodId,
+    rpc_url: RpcUrl = None,
+    rpc_header: RpcHeader = None,
+    confirmations: Confirmations = None,
+    finality: ChainFinality = None,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Change a payment method's nodes (all of them anew), its confirmations, or its blockchain's finality."""
+    given = {"confirmations": confirmations, "finality": finality}
+    body = {name: value for name, value in given.items() if value is not None} | _nodes(rpc_url, rpc_header)
+    if not body:
+        fail("Nothing to change: give --rpc-url, --rpc-header, --confirmations or --finality")
+    AdminApi(url).patch(f"/admin/chains/{segment(method_id)}", body)
+    typer.echo(f"Changed {method_id}.")
+
+
+@app.command()
 def disable(method_id: MethodId, url: Url = DEFAULT_URL) -> None:
     """Offer a payment method no longer. What was asked for is still followed and credited."""
     AdminApi(url).delete(f"/admin/chains/{segment(method_id)}")
@@ -121,6 +150,15 @@ def _from_file(file: Path | None) -> dict[str, Any]:
         fail(f"{file} must hold one JSON object")
     refuse_private(str(document.get("xpub", "")))
     return document
+
+
+def _nodes(urls: list[str] | None, headers: list[str] | None) -> dict[str, Any]:
+    body: dict[str, Any] = {}
+    if urls:
+        body["rpc_url"] = urls
+    if headers:
+        body["rpc_headers"] = _headers(headers)
+    return body
 
 
 def _headers(given: list[str]) -> dict[str, str]:

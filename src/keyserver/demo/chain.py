@@ -12,10 +12,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from keyserver.chains.models import NATIVE
 from keyserver.demo.models import DemoBlock, DemoTransfer
 from keyserver.kit.db import Database
-from keyserver.watching.ports import Block, BlockNotFound, BlockRef, ChainSource, Mempool, Node, Transfer
+from keyserver.watching.ports import Block, BlockNotFound, BlockRef, ChainSource, FinalityTag, Mempool, Node, Transfer
 
 #: Never called; a payment method must have some URL.
 SIMULATED_URL = "http://simulated.invalid"
+#: Blocks that the newest final one is below the tip.
+_BELOW_TIP = {FinalityTag.SAFE: 1, FinalityTag.FINALIZED: 2}
 
 
 def _hash() -> str:
@@ -132,6 +134,9 @@ class SimulatedChain(ChainSource):
             rows = await session.scalars(self._held_transfers(held))
             transfers = _transfers(list(rows), contracts)
         return Block(height, block.block_hash, block.parent_hash, block.mined_at, transfers)
+
+    async def final_height(self, tag: FinalityTag) -> int | None:
+        return max(0, (await self.tip()).height - _BELOW_TIP[tag])
 
     async def mempool(self, *, known: frozenset[str]) -> Mempool | None:
         async with self._snapshot() as session:

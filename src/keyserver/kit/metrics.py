@@ -24,6 +24,7 @@ BLOCK_STUCK = Gauge(
     ["chain", "network"],
     multiprocess_mode="mostrecent",
 )
+NODE_CHANGES = Counter("keyserver_node_changes_total", "Nodes that another took over from", ["chain", "network"])
 REORGS = Counter("keyserver_reorgs_total", "Forks followed", ["chain", "network"])
 WEBHOOK_ATTEMPTS = Counter("keyserver_webhook_attempts_total", "Webhook attempts by outcome", ["outcome"])
 PRICE_FETCHES = Counter("keyserver_price_fetches_total", "Price source fetches by outcome", ["source", "outcome"])

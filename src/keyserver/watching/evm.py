@@ -32,6 +32,7 @@ from keyserver.watching.ports import (
     BlockNotFound,
     BlockRef,
     ChainSource,
+    FinalityTag,
     Mempool,
     Node,
     NodeUnavailable,
@@ -95,6 +96,16 @@ class EvmSource(ChainSource):
             transfers += token_transfers(await self._transfer_logs(block, contracts, known=receipts))
         header = block.header
         return Block(header.height, header.hash, header.parent_hash, header.mined_at, transfers)
+
+    async def final_height(self, tag: FinalityTag) -> int | None:
+        """By the block tags `safe` and `finalized`; None where the node knows none, or has no such block yet."""
+        try:
+            answer = await self._ask("eth_getBlockByNumber", str(tag), False)
+        except RpcError as error:
+            if classify(error.code, error.message) is Refusal.BUSY:
+                raise _refused("eth_getBlockByNumber", error) from error
+            return None
+        return None if answer is None else read_header(answer).height
 
     async def mempool(self, *, known: frozenset[str]) -> Mempool | None:  # noqa: ARG002 - the port's signature
         """None: providers don't show theirs, and blocks are seconds apart."""

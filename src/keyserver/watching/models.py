@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import CheckConstraint, ForeignKey, Index, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from keyserver.kit.orm import Base, Words, words_check
@@ -31,7 +32,14 @@ class NodeReport(Base):
     tip_seen_at: Mapped[datetime | None]
     last_error: Mapped[str | None]
     last_error_at: Mapped[datetime | None]
+    #: When the first of the tries failed that have failed ever since; null while following works.
+    failing_since: Mapped[datetime | None]
     capabilities: Mapped[dict[str, Any] | None]
+    #: Of each node its name (host and port), state, last error and the error's time, in the order of preference.
+    nodes: Mapped[list[dict[str, Any]] | None] = mapped_column(JSONB)
+    blocks_per_second: Mapped[float | None]
+    #: What the chain called final last, where that is asked for.
+    final_height: Mapped[int | None]
 
 
 class ScannedBlock(Base):

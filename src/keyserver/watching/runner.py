@@ -11,19 +11,20 @@ from keyserver.chains.models import Blockchain
 from keyserver.charges.crediting import Market
 from keyserver.kit.clock import Clock
 from keyserver.kit.db import Database
-from keyserver.kit.secrets import MasterKey, NotDecryptable
+from keyserver.kit.secrets import MasterKey
 from keyserver.kit.supervise import Backoff, pause
 from keyserver.watching import jobs
 from keyserver.watching.arrivals import registered_contracts
 from keyserver.watching.audit import Audit
 from keyserver.watching.cursor import LostRace
 from keyserver.watching.models import JobKind, ScannedBlock, Scanner, WatchJob
+from keyserver.watching.nodes import LONGEST_WISH
 from keyserver.watching.ports import ChainSource, NodeUnavailable, SourceError, WrongNode
 from keyserver.watching.rereading import Rereader
 from keyserver.watching.rescan import Rescan
 from keyserver.watching.start import last_before
-from keyserver.watching.targets import methods_with_nodes, target_of
-from keyserver.watching.watcher import LONGEST_WISH, SourceFactory
+from keyserver.watching.targets import methods_with_nodes, targets_of, unreadable_nodes
+from keyserver.watching.watcher import SourceFactory
 
 #: So many failures in a row, over about ten minutes, and a job is given up.
 GIVE_UP_AFTER = 20
@@ -106,15 +107,14 @@ class JobRunner:
                 await self._release(job)
 
     async def _desk(self, job: WatchJob) -> "_Desk":
-        query = methods_with_nodes().where(Blockchain.id == job.blockchain_id).limit(1)
+        query = methods_with_nodes().where(Blockchain.id == job.blockchain_id)
         async with self._database.transaction() as session:
-            row = (await session.execute(query)).first()
-        if row is None:
+            rows = (await session.execute(query)).all()
+        if not rows:
             raise SourceError("no payment method on this blockchain names a node")
-        try:
-            target = target_of(row[0], row[1], self._master)
-        except NotDecryptable as error:
-            raise SourceError(f"the node's URL of {row[1].id} is {error}: set it anew with PATCH") from error
+        (target,) = targets_of([(blockchain, method) for blockchain, method in rows], self._master)
+        if not target.nodes:
+            raise SourceError(unreadable_nodes(target))
         return _Desk(self._database, job.id, self._make_source(target), self._market, self._clock, self._told)
 
     async def _failed(self, job: WatchJob, error: Exception, failures: int) -> float:

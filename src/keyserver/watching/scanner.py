@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import structlog
-from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from keyserver.addresses.owners import ours_among
@@ -24,7 +23,10 @@ from keyserver.kit.db import Database
 from keyserver.watching import cursor as cursors
 from keyserver.watching.arrivals import arrivals_of, registered_contracts
 from keyserver.watching.cursor import LostRace
+from keyserver.watching.finality import FinalHeight, check_finality
+from keyserver.watching.identity import pin_identity
 from keyserver.watching.models import ScannedBlock, Scanner
+from keyserver.watching.pace import Pace
 from keyserver.watching.ports import (
     Block,
     BlockNotFound,
@@ -32,7 +34,6 @@ from keyserver.watching.ports import (
     ChainSource,
     Mempool,
     SourceError,
-    WrongNode,
 )
 from keyserver.watching.reports import report
 from keyserver.watching.start import start_block
@@ -54,10 +55,11 @@ class BranchUnsettled(SourceError):
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """`behind`: how many blocks were left when the step ended."""
+    """`behind`: how many blocks were left up to `tip` when the step ended."""
 
     height: int
     behind: int
+    tip: BlockRef
 
 
 class Follower:
@@ -81,6 +83,8 @@ class Follower:
         self._told = told
         self._identified = False
         self._ahead = 1
+        self._pace = Pace()
+        self._final = FinalHeight()
         #: None: nobody knows what waited when payments were last seen there, so that any answer is news.
         self._looked_at: frozenset[str] | None = None
 
@@ -90,16 +94,19 @@ class Follower:
         Raises LostRace, SourceError, ForkTooDeep, or what the database raises; the step can be tried again.
         """
         try:
-            return await self._step(most)
+            progress = await self._step(most)
         except LostRace:
             raise
         except Exception:
             self._identified = False  # what answers next may be another node behind the same URL
             self._ahead = 1  # whatever is wrong with a block holds up none before it
             raise
+        self._pace.note(progress.height, at=self._clock())
+        return progress
 
     async def _step(self, most: int) -> Progress:
         blockchain, begun = await self._begin()
+        await self._final.ask(self._source, blockchain)
         tip = await self._source.tip()
         await self._note_tip(tip)
         cursor = await self._follow_fork(blockchain, begun, tip)
@@ -113,9 +120,12 @@ class Follower:
                 break  # the branch changed under us: the next step sees where it went
             cursor = await self._apply(blockchain, cursor, blocks, contracts)
         if cursor.height >= tip.height:
+            if await self._final.settle(self._database, blockchain, cursor, market=self._market, clock=self._clock):
+                self._told()
             while await self._look_at_mempool(blockchain, cursor):
                 pass
-        return Progress(cursor.height, max(0, tip.height - cursor.height))
+            self._final.require(blockchain)
+        return Progress(cursor.height, max(0, tip.height - cursor.height), tip)
 
     # --- start --------------------------------------------------------------------------------------------------
 
@@ -135,11 +145,7 @@ class Follower:
         node = await self._source.identify()
         async with self._database.transaction() as session:
             await report(session, blockchain.id, capabilities=node.capabilities)
-            unpinned = update(Blockchain).where(Blockchain.id == blockchain.id, Blockchain.node_identity.is_(None))
-            await session.execute(unpinned.values(node_identity=node.identity))
-            known = await session.scalar(select(Blockchain.node_identity).where(Blockchain.id == blockchain.id))
-        if known != node.identity:
-            raise WrongNode(f"the node is on chain {node.identity}, but {blockchain.id} was followed on {known} so far")
+            await pin_identity(session, blockchain.id, node)
 
     async def _start(self, blockchain: Blockchain) -> BlockRef:
         start = await start_block(self._source, blockchain)
@@ -231,11 +237,13 @@ class Follower:
         now = self._clock()
         async with self._database.transaction() as session:
             await cursors.move_cursor(session, blockchain.id, cursor, blocks[-1].ref, now=now)
+            await check_finality(session, blockchain)
             if await registered_contracts(session, blockchain.id) != contracts:
                 raise LostRace("a token was registered while the block was fetched: fetch it again")
             await cursors.remember(session, blockchain.id, [block.ref for block in blocks])
             await self._include(session, blockchain, blocks, now=now)
         self._told()
+        self._final.applied(blockchain)
         metrics.BLOCKS_APPLIED.labels(blockchain.chain, blockchain.network).inc(len(blocks))
         fullest = max(len(block.transfers) for block in blocks)
         self._ahead = max(1, min(MOST_AHEAD, 2 * self._ahead, TRANSFERS_AHEAD // (fullest + 1)))
@@ -252,8 +260,18 @@ class Follower:
             arrivals = arrivals_of([transfer for transfer in block.transfers if transfer.address in ours])
             if arrivals or confirming:
                 inclusion = settlement.Inclusion(block.height, block.hash, block.mined_at)
-                await settlement.include(session, blockchain, arrivals, inclusion, market=self._market, now=now)
+                await settlement.include(
+                    session,
+                    blockchain,
+                    arrivals,
+                    inclusion,
+                    market=self._market,
+                    now=now,
+                    final_height=self._final.height,
+                )
                 confirming = True
+
+    # --- beside the blocks --------------------------------------------------------------------------------------
 
     async def _look_at_mempool(self, blockchain: Blockchain, cursor: BlockRef) -> bool:
         """Looks at a part of what is new, and says whether there is more: at first it may be hundreds of thousands."""
@@ -282,4 +300,11 @@ class Follower:
 
     async def _note_tip(self, tip: BlockRef) -> None:
         async with self._database.transaction() as session:
-            await report(session, self._blockchain_id, tip_height=tip.height, tip_seen_at=self._clock())
+            await report(
+                session,
+                self._blockchain_id,
+                tip_height=tip.height,
+                tip_seen_at=self._clock(),
+                blocks_per_second=self._pace.blocks_per_second,
+                final_height=self._final.height,
+            )

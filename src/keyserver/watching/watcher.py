@@ -10,18 +10,19 @@ from keyserver.charges.crediting import Market
 from keyserver.kit import metrics
 from keyserver.kit.clock import Clock
 from keyserver.kit.db import Database
-from keyserver.kit.secrets import MasterKey, NotDecryptable
+from keyserver.kit.secrets import MasterKey
 from keyserver.kit.supervise import Backoff, pause
 from keyserver.watching.cursor import LostRace
+from keyserver.watching.failover import Switched
+from keyserver.watching.news import News
+from keyserver.watching.nodes import LONGEST_WISH
 from keyserver.watching.ports import ChainSource, NodeUnavailable, SourceError
-from keyserver.watching.reports import report
-from keyserver.watching.scanner import Follower
-from keyserver.watching.targets import Target, methods_with_nodes, target_of
+from keyserver.watching.reports import report_failure, report_recovery
+from keyserver.watching.scanner import Follower, Progress
+from keyserver.watching.targets import Target, methods_with_nodes, targets_of, unreadable_nodes
 
 #: How many failures in a row make an alarm.
 ALARM_AFTER = 5
-#: A node that asks for a longer pause, in seconds, is asked again all the same: payments wait.
-LONGEST_WISH = 600.0
 #: Blocks between two looks at whether to end, and two lines of progress in the log.
 STEP = 100
 _log = structlog.get_logger("keyserver.watcher")
@@ -100,40 +101,36 @@ class Watcher:
         async with self._database.transaction() as session:
             rows = (await session.execute(methods_with_nodes())).all()
         targets = set()
-        served = set()
-        for blockchain, method in rows:
-            if blockchain.id in served:
-                continue
-            served.add(blockchain.id)
-            try:
-                targets.add(target_of(blockchain, method, self._master))
-            except NotDecryptable as error:
-                await self._note_error(
-                    blockchain.id, f"the node's URL of {method.id} is {error}: set it anew with PATCH"
-                )
+        for target in targets_of([(blockchain, method) for blockchain, method in rows], self._master):
+            if target.nodes:
+                targets.add(target)
+            else:
+                await self._note_error(target.blockchain_id, unreadable_nodes(target))
         return targets
 
     async def _follow(self, target: Target, end: asyncio.Event) -> None:
         source: ChainSource | None = None
         follower: Follower | None = None
+        news: News | None = None
         failures: int | None = None  # not known yet: an alarm of before may still stand
         try:
             while not end.is_set():
                 try:
-                    if follower is None or source is None:
+                    if follower is None or source is None or news is None:
                         source = self._make_source(target)
                         follower = self._follower(target, source)
+                        news = News(source)
                     progress = await follower.step(most=STEP)
-                    failures = self._recovered(target, failures)
-                    if progress.behind:
-                        _log.info("catching_up", **_names(target), height=progress.height, behind=progress.behind)
-                    delay = 0.0 if progress.behind else target.poll_seconds or self._poll_seconds
+                    failures = await self._recovered(target, failures)
+                    await self._until_next(target, news, progress, end)
                 except LostRace:
-                    delay = 0.05
+                    await pause(0.05, stop=end)
+                except Switched as change:
+                    metrics.NODE_CHANGES.labels(target.chain, target.network).inc()
+                    _log.warning("node_changed", **_names(target), why=str(change))
                 except Exception as error:  # noqa: BLE001 - a block is never stepped over, whatever is wrong with it
                     failures = (failures or 0) + 1
-                    delay = await self._failed(target, error, failures)
-                await pause(delay, stop=end)
+                    await pause(await self._failed(target, error, failures), stop=end)
         finally:
             if source is not None:
                 await source.close()
@@ -143,8 +140,18 @@ class Watcher:
             self._database, target.blockchain_id, source, market=self._market, clock=self._clock, told=self._told
         )
 
-    def _recovered(self, target: Target, failures: int | None) -> int:
+    async def _until_next(self, target: Target, news: News, progress: Progress, end: asyncio.Event) -> None:
+        """Until another step may find something."""
+        if progress.behind:
+            _log.info("catching_up", **_names(target), height=progress.height, behind=progress.behind)
+        else:
+            within = target.poll_seconds or self._poll_seconds
+            await news.wait(progress.height, progress.tip, within=within, stop=end)
+
+    async def _recovered(self, target: Target, failures: int | None) -> int:
         if failures != 0:
+            async with self._database.transaction() as session:
+                await report_recovery(session, target.blockchain_id)
             metrics.BLOCK_STUCK.labels(target.chain, target.network).set(0)
         if failures:
             _log.info("scanner_recovered", **_names(target), failures=failures)
@@ -165,7 +172,7 @@ class Watcher:
 
     async def _note_error(self, blockchain_id: str, sentence: str) -> None:
         async with self._database.transaction() as session:
-            await report(session, blockchain_id, last_error=sentence[:500], last_error_at=self._clock())
+            await report_failure(session, blockchain_id, sentence, now=self._clock())
 
 
 def _names(target: Target) -> dict[str, str]:
