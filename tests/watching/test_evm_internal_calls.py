@@ -16,6 +16,8 @@ pytestmark = pytest.mark.node
 
 ALICE, BOB = "0x" + "a1" * 20, "0x" + "b0" * 20
 FIRST, SECOND = "0x" + "c1" * 20, "0x" + "c2" * 20
+#: The identity function (Yellow Paper, appendix E), whose calls not every tracer lists.
+A_PRECOMPILE = "0x" + "00" * 19 + "04"
 ETHER = 10**18
 
 
@@ -111,7 +113,7 @@ async def test_what_a_destroyed_contract_held_goes_to_its_heir(node: AnvilNode, 
 async def test_borrowed_code_brings_its_owner_nothing(node: AnvilNode, other_tracer: str) -> None:
     await node.set_code(ALICE, code(pays(BOB, 1)))
     await node.set_code(FIRST, code(borrows(ALICE), runs_with_value(ALICE, 3)))
-    tx_hash = await node.send(FIRST, 3)
+    tx_hash = await node.send(FIRST, 4)
     await node.mine()
 
     block = await newest(node, refusing=(other_tracer,))
@@ -121,8 +123,8 @@ async def test_borrowed_code_brings_its_owner_nothing(node: AnvilNode, other_tra
 
 
 async def test_both_tracers_number_a_transaction_s_calls_alike(node: AnvilNode) -> None:
-    await node.set_code(SECOND, code(pays(ALICE, 5), pays(BOB, 4), borrows(FIRST), reverts=True))
-    await node.set_code(BOB, code(pays(ALICE, 2), pays("0x" + "00" * 19 + "04", 0)))
+    await node.set_code(SECOND, code(pays(ALICE, 5), pays(BOB, 4), reverts=True))
+    await node.set_code(BOB, code(pays(ALICE, 2), pays(A_PRECOMPILE, 0)))
     await node.set_code(FIRST, code(pays(SECOND, 9), pays(BOB, 4), borrows(SECOND), pays(ALICE, 1)))
     for sender in node.accounts[:3]:
         await node.rpc("eth_sendTransaction", {"from": sender, "to": FIRST, "value": hex(50), "gas": hex(900_000)})
