@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from bench import measure, parts
+from bench import evm_catch_up, measure, parts
 
 Row = tuple[str, str, str, str]
 
@@ -108,8 +108,16 @@ class Bench:
             rows.append((f"resident memory after {self.options.charges:,} charges", f"{listed} MB", "", ""))
         return rows
 
+    def evm_catch_up(self) -> list[Row]:
+        def once() -> tuple[float, float, float]:
+            return *evm_catch_up.catch_up(), 0.0
+
+        mine, beside, _ = self.median("EVM catch-up", once)
+        return [("EVM catch-up, blocks", f"{mine:,.0f}/s", f"anvil alone {beside:,.0f}/s", f"{mine / beside:.2f}")]
+
 
 _PARTS: dict[str, Callable[[Bench], list[Row]]] = {
+    "evm_catch_up": Bench.evm_catch_up,
     "http": Bench.http,
     "ledger": Bench.ledger,
     "process": Bench.process,
