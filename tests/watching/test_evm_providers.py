@@ -136,9 +136,10 @@ class ScriptedNode:
 
     def reply(self, call: Json) -> Json:
         envelope = {"jsonrpc": "2.0", "id": call["id"]}
-        answer = self.answers.get(call["method"], lambda _: _raise(Refused(-32601, "Method not found")))
         try:
-            return {**envelope, "result": answer(call["params"])}
+            if call["method"] not in self.answers:
+                raise Refused(-32601, "Method not found")
+            return {**envelope, "result": self.answers[call["method"]](call["params"])}
         except Refused as error:
             return {**envelope, "error": {"code": error.code, "message": error.message}}
 

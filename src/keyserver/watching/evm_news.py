@@ -40,9 +40,13 @@ class NewHeads:
         self._socket: aiohttp.ClientWebSocketResponse | None = None
         self._closed = False
 
+    @property
+    def stands(self) -> bool:
+        return self._socket is not None and not self._socket.closed
+
     async def subscribed(self) -> bool | None:
         """True when a subscription stands since before, None when it was made just now, False when there is none."""
-        if self._socket is not None and not self._socket.closed:
+        if self.stands:
             return True
         if self._closed or self._monotonic() < self._not_before:
             return False
