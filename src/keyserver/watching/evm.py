@@ -106,12 +106,13 @@ class EvmSource(ChainSource):
     async def news(self, tip: BlockRef, *, within: float) -> None:
         try:
             async with asyncio.timeout(within):
-                subscribed = await self._heads.subscribed()
-                if subscribed is None and await self._has_moved_on(tip):
-                    return
-                if subscribed is not False and await self._heads.after(tip):
-                    return
-                await asyncio.sleep(within)
+                while True:
+                    subscribed = await self._heads.subscribed()
+                    if subscribed is None and await self._has_moved_on(tip):
+                        return
+                    if subscribed is not False and await self._heads.after(tip):
+                        return
+                    await asyncio.sleep(self._heads.pause)
         except TimeoutError:
             return
 

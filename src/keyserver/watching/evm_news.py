@@ -44,6 +44,11 @@ class NewHeads:
     def stands(self) -> bool:
         return self._socket is not None and not self._socket.closed
 
+    @property
+    def pause(self) -> float:
+        """Seconds until it makes sense to try again, never none at all."""
+        return REFUSED_PAUSE if self._closed else max(0.05, self._not_before - self._monotonic())
+
     async def subscribed(self) -> bool | None:
         """True when a subscription stands since before, None when it was made just now, False when there is none."""
         if self.stands:
