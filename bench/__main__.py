@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from bench import catchup, latency, measure, parts, volume
+from bench import catchup, evm_catch_up, latency, measure, parts, volume
 
 Row = tuple[str, str, str, str]
 
@@ -175,9 +175,17 @@ class Bench:
         ratio = statistics.median(ours / theirs for ours, theirs in rounds)
         return [("catching up, litecoind", f"{mine:,.0f} blocks/s", f"node alone {beside:,.0f}/s", f"{ratio:.2f}")]
 
+    def evm_catch_up(self) -> list[Row]:
+        def once() -> tuple[float, float, float]:
+            return *evm_catch_up.catch_up(), 0.0
+
+        mine, beside, _ = self.median("EVM catch-up", once)
+        return [("EVM catch-up, blocks", f"{mine:,.0f}/s", f"anvil alone {beside:,.0f}/s", f"{mine / beside:.2f}")]
+
 
 _PARTS: dict[str, Callable[[Bench], list[Row]]] = {
     "catchup": Bench.catchup,
+    "evm_catch_up": Bench.evm_catch_up,
     "http": Bench.http,
     "ledger": Bench.ledger,
     "process": Bench.process,

@@ -1,9 +1,9 @@
 """From what a chain shows to what a charge is worth: payments, credits, states, webhooks, in the caller's transaction.
 
-Four things are told here: transfers of a block (`include`), transfers waiting for one (`see`), what the chain has come
-to call final (`finalize`), and blocks that are no longer part of the chain (`orphan`). Each may be told again; the
-second time changes nothing. Blocks below the tip are told in revisiting.py. Locks are taken in one order everywhere:
-charges by id, then ledger balances by account.
+Told here are transfers of a block (`include`), coin of older blocks that no transfer showed (`find`), transfers waiting
+for a block (`see`), what the chain has come to call final (`finalize`), and blocks that are no longer part of the chain
+(`orphan`). Each may be told again; the second time changes nothing. Blocks below the tip are told in revisiting.py.
+Locks are taken in one order everywhere: charges by id, then ledger balances by account.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
 
-from sqlalchemy import ARRAY, Select, Text, any_, literal, select, update
+from sqlalchemy import ARRAY, ColumnElement, Select, Text, any_, literal, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from keyserver.addresses.owners import Owned, known_owners, owners_of
-from keyserver.chains.models import Blockchain, Finality, PaymentMethod
+from keyserver.chains.catalog import Family
+from keyserver.chains.models import NATIVE, Blockchain, Finality, PaymentMethod
 from keyserver.charges.crediting import Market, credit, post_entries, reverse
 from keyserver.charges.history import facts_of, note_reversal
 from keyserver.charges.models import Charge, Payment
@@ -31,6 +32,7 @@ class Arrival:
     """One output or token transfer that a chain shows. `match_key` is the receiver's, `amount_units` base units.
 
     `least_confirmations`: how deep it must be whatever was asked for, as the coins of a block reward must mature.
+    `found_above`: no transfer showed it, but the balance rose, in a block above this height.
     """
 
     tx_hash: str
@@ -39,6 +41,7 @@ class Arrival:
     match_key: str
     amount_units: int
     least_confirmations: int = 0
+    found_above: int | None = None
 
     @property
     def output(self) -> tuple[str, int, str]:
@@ -93,6 +96,22 @@ async def is_confirming(session: AsyncSession, blockchain: Blockchain) -> bool:
     return await session.scalar(query.limit(1)) is not None
 
 
+async def find(
+    session: AsyncSession,
+    blockchain: Blockchain,
+    found: Sequence[tuple[Arrival, Inclusion]],
+    tip: Inclusion,
+    *,
+    final_height: int | None,
+    market: Market,
+    now: datetime,
+) -> None:
+    """Coin in blocks that were told before, below or at the `tip`, which decides how deep it is."""
+    for arrival, block in found:
+        await record(session, blockchain, [arrival], block=block, now=now)
+    await confirm(session, blockchain, tip, final_height=final_height, market=market, now=now)
+
+
 async def see(
     session: AsyncSession,
     blockchain: Blockchain,
@@ -129,7 +148,8 @@ async def orphan(session: AsyncSession, blockchain: Blockchain, *, above_height:
     for payment in affected:
         before = facts_of(payment)
         reversals.append(reverse(payment, blockchain, now=now))
-        payment.status = PaymentStatus.ORPHANED
+        # What a balance showed of one block comes back under another block's hash, if it does.
+        payment.status = PaymentStatus.ORPHANED if payment.found_above is None else PaymentStatus.REPLACED
         payment.block_height = payment.block_hash = payment.confirmed_at = payment.reason = None
         payment.confirmations = 0
         note_reversal(session, payment, before=before, now=now)
@@ -157,8 +177,12 @@ async def record(
     """Stores arrivals at addresses of ours; returns the charges they may change."""
     owners = await owners_of(session, {arrival.match_key for arrival in arrivals}, now=now)
     found = await _named(session, blockchain, arrivals, owners)
+    by_balance = await _found_already(session, blockchain, owners.values(), block)
     touched: set[str | None] = set()
     for arrival, address, paid in found:
+        is_coin = arrival.asset == NATIVE
+        if is_coin and arrival.match_key in by_balance and not await _stands(session, blockchain, arrival):
+            continue
         standing = known.get((arrival.tx_hash, arrival.output_index, paid.token))
         touched.add(await _store(session, blockchain, arrival, address, paid, block=block, now=now, standing=standing))
     await session.flush()
@@ -204,6 +228,37 @@ async def _give_up_moved(session: AsyncSession, blockchain: Blockchain, tx_hashe
     await session.execute(moved)
 
 
+async def _found_already(
+    session: AsyncSession, blockchain: Blockchain, ours: Collection[Owned], block: Inclusion | None
+) -> set[str]:
+    """Match keys at which a comparison of balances found this block's coin: what a trace shows later is the same."""
+    if block is None or blockchain.family == Family.UTXO:
+        return set()
+    places = {(address.key_ring_id, address.address_index): address.match_key for address in ours}
+    query = (
+        select(Payment.key_ring_id, Payment.address_index)
+        .where(tuple_(Payment.key_ring_id, Payment.address_index).in_(list(places)))
+        .where(Payment.blockchain_id == blockchain.id, Payment.asset == NATIVE)
+        .where(Payment.found_above < block.height, Payment.block_height >= block.height)
+    )
+    return {places[key_ring_id, index] for key_ring_id, index in await session.execute(query)}
+
+
+async def _stands(session: AsyncSession, blockchain: Blockchain, arrival: Arrival) -> bool:
+    """Whether this very arrival is in a block already: to tell it again changes nothing."""
+    query = select(Payment.block_hash).where(*_identity(blockchain, arrival))
+    return await session.scalar(query) is not None
+
+
+def _identity(blockchain: Blockchain, arrival: Arrival) -> tuple[ColumnElement[bool], ...]:
+    return (
+        Payment.blockchain_id == blockchain.id,
+        Payment.tx_hash == arrival.tx_hash,
+        Payment.output_index == arrival.output_index,
+        Payment.asset == arrival.asset,
+    )
+
+
 async def _store(
     session: AsyncSession,
     blockchain: Blockchain,
@@ -215,14 +270,7 @@ async def _store(
     now: datetime,
     standing: Standing | None,
 ) -> str | None:
-    payment = await session.scalar(
-        select(Payment).where(
-            Payment.blockchain_id == blockchain.id,
-            Payment.tx_hash == arrival.tx_hash,
-            Payment.output_index == arrival.output_index,
-            Payment.asset == arrival.asset,
-        )
-    )
+    payment = await session.scalar(select(Payment).where(*_identity(blockchain, arrival)))
     if payment is None:
         charge = await _charge_at(session, address, blockchain, arrival.asset)
         asked = paid.confirmations if charge is None else charge.confirmations_required
@@ -247,6 +295,7 @@ async def _store(
             confirmations=0,
             credits=0,
             seen_at=now,
+            found_above=arrival.found_above,
         )
         if standing is not None:
             payment.credits, payment.credited_nanos = standing.credits, standing.credited_nanos

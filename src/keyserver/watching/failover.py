@@ -119,6 +119,9 @@ class Failover(ChainSource):
     async def holdings(self, addresses: Sequence[str], *, block_hash: str) -> list[Holding] | None:
         return await self._ask(lambda source: source.holdings(addresses, block_hash=block_hash))
 
+    async def spending(self, address: str, *, block_hash: str) -> int:
+        return await self._ask(lambda source: source.spending(address, block_hash=block_hash))
+
     async def mempool(self, *, known: frozenset[str]) -> Mempool | None:
         return await self._ask(lambda source: source.mempool(known=known))
 

@@ -21,7 +21,9 @@ from keyserver.kit import metrics
 from keyserver.kit.clock import Clock
 from keyserver.kit.db import Database
 from keyserver.watching import cursor as cursors
+from keyserver.watching.accounts import take_back_checks
 from keyserver.watching.arrivals import arrivals_of, registered_contracts
+from keyserver.watching.balances import compare_balances
 from keyserver.watching.cursor import LostRace
 from keyserver.watching.finality import FinalHeight, check_finality
 from keyserver.watching.identity import pin_identity
@@ -32,7 +34,6 @@ from keyserver.watching.ports import (
     BlockNotFound,
     BlockRef,
     ChainSource,
-    Mempool,
     SourceError,
 )
 from keyserver.watching.reports import report
@@ -63,7 +64,7 @@ class Progress:
 
 
 class Follower:
-    """Follows one blockchain. Holds nothing that a restart would lose, but which mempool transactions it looked at."""
+    """Follows one blockchain. Holds nothing that a restart would lose, but what it looked at last."""
 
     def __init__(
         self,
@@ -85,6 +86,8 @@ class Follower:
         self._ahead = 1
         self._pace = Pace()
         self._final = FinalHeight()
+        #: Blocks were applied that may hold more coin than they show.
+        self._balances_due = False
         #: None: nobody knows what waited when payments were last seen there, so that any answer is news.
         self._looked_at: frozenset[str] | None = None
 
@@ -119,6 +122,8 @@ class Follower:
             if not blocks:
                 break  # the branch changed under us: the next step sees where it went
             cursor = await self._apply(blockchain, cursor, blocks, contracts)
+        if self._balances_due:
+            await self._compare_balances(blockchain, cursor)
         if cursor.height >= tip.height:
             if await self._final.settle(self._database, blockchain, cursor, market=self._market, clock=self._clock):
                 self._told()
@@ -204,6 +209,7 @@ class Follower:
             await cursors.forget(session, blockchain.id, above=above)
             if above < to.height:
                 await cursors.remember(session, blockchain.id, [to])
+            await take_back_checks(session, blockchain.id, to=to)
             payments = await settlement.orphan(session, blockchain, above_height=above, now=now)
         self._looked_at = None
         self._told()
@@ -242,6 +248,7 @@ class Follower:
                 raise LostRace("a token was registered while the block was fetched: fetch it again")
             await cursors.remember(session, blockchain.id, [block.ref for block in blocks])
             await self._include(session, blockchain, blocks, now=now)
+        self._balances_due |= not all(block.shows_internal_calls for block in blocks)
         self._told()
         self._final.applied(blockchain)
         metrics.BLOCKS_APPLIED.labels(blockchain.chain, blockchain.network).inc(len(blocks))
@@ -273,13 +280,22 @@ class Follower:
 
     # --- beside the blocks --------------------------------------------------------------------------------------
 
+    async def _compare_balances(self, blockchain: Blockchain, cursor: BlockRef) -> None:
+        parts = (self._database, blockchain, self._source, cursor)
+        try:
+            if await compare_balances(*parts, final_height=self._final.height, market=self._market, clock=self._clock):
+                self._told()
+            self._balances_due = False
+        except BlockNotFound:
+            return  # the branch changed under us: the next step sees where it went, and compares again
+
     async def _look_at_mempool(self, blockchain: Blockchain, cursor: BlockRef) -> bool:
         """Looks at a part of what is new, and says whether there is more: at first it may be hundreds of thousands."""
         asked_at = self._clock()
         mempool = await self._source.mempool(known=self._looked_at or frozenset())
         if mempool is None or mempool.tip_hash != cursor.hash:
             return False  # what waits is only told from what was mined while the tip is the block we are at
-        if self._matters(mempool):
+        if mempool.transfers or mempool.tx_hashes != self._looked_at:
             now = self._clock()
             async with self._database.transaction() as session:
                 await cursors.move_cursor(session, blockchain.id, cursor, cursor, now=None)
@@ -294,9 +310,6 @@ class Follower:
             self._told()
         self._looked_at = mempool.tx_hashes - mempool.unread
         return bool(mempool.unread)
-
-    def _matters(self, mempool: Mempool) -> bool:
-        return bool(mempool.transfers) or mempool.tx_hashes != self._looked_at
 
     async def _note_tip(self, tip: BlockRef) -> None:
         async with self._database.transaction() as session:
