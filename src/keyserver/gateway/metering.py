@@ -1,45 +1,163 @@
-"""What a call took and cost, read from the upstream's answer (pure)."""
+"""What a call took and cost, read from the upstream's answer (pure).
+
+The cost is, in this order: what the upstream says it was (`x-openrouter-cost`, `usage.cost`); its `usage` × rates; an
+estimate from what was sent. What an upstream says is believed only while it is possible: counts are whole and not
+negative, costs are less than a million dollars. Otherwise it has said nothing.
+"""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from decimal import Decimal
+from dataclasses import dataclass, field, replace
+from decimal import Decimal, InvalidOperation
+from fractions import Fraction
 from typing import Any
 
 from keyserver.gateway.capabilities import Capability
-from keyserver.gateway.tariff import Quantities, Quote
+from keyserver.gateway.tariff import CostSource, Quantities, Quote, nanos_up
+
+COST_HEADER = "x-openrouter-cost"
+_MOST_COST_USD = Decimal(1_000_000)
+_MOST = 1_000_000_000
+_LLM = frozenset({Capability.CHAT, Capability.COMPLETIONS, Capability.EMBEDDINGS})
+
+#: Where a usage object has each count: paths of alternatives, the first that is there counts. OpenAI's chat and
+#: audio forms, OpenRouter's and DeepSeek's additions.
+_COUNTS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "input_tokens": (("prompt_tokens",), ("input_tokens",)),
+    "output_tokens": (("completion_tokens",), ("output_tokens",)),
+    "cached_input_tokens": (
+        ("prompt_tokens_details", "cached_tokens"),
+        ("input_tokens_details", "cached_tokens"),
+        ("prompt_cache_hit_tokens",),
+    ),
+    "cache_write_tokens": (("prompt_tokens_details", "cache_write_tokens"),),
+    "input_audio_tokens": (
+        ("prompt_tokens_details", "audio_tokens"),
+        ("input_token_details", "audio_tokens"),
+        ("input_tokens_details", "audio_tokens"),
+    ),
+    "input_image_tokens": (("prompt_tokens_details", "image_tokens"), ("input_tokens_details", "image_tokens")),
+    "output_audio_tokens": (("completion_tokens_details", "audio_tokens"),),
+    "output_image_tokens": (("completion_tokens_details", "image_tokens"), ("output_tokens_details", "image_tokens")),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What the upstream itself says: its cost in dollars, and how much the call took. None where it says nothing."""
+    """What the upstream says: its own cost in dollars, and those of the call's `Quantities` that it counted."""
 
     stated_cost_usd: Decimal | None = None
-    usage: Quantities | None = None
+    counted: Mapping[str, Any] = field(default_factory=dict)
+
+    def taken(self, sent: Quantities) -> Quantities:
+        """What the call took: what was counted, and the estimate of what was not."""
+        return replace(sent, **self.counted)
+
+    def merged(self, later: "Reading") -> "Reading":
+        """Both readings of one stream; of what both say, the later."""
+        stated = self.stated_cost_usd if later.stated_cost_usd is None else later.stated_cost_usd
+        return Reading(stated, {**self.counted, **later.counted})
 
 
-def read_answer(capability: Capability, document: Mapping[str, Any], headers: Mapping[str, str]) -> Reading: ...
+NOTHING = Reading()
 
 
-class StreamMeter:
-    """Passes server-sent events on byte for byte and reads what they say; works on any division into chunks.
-
-    `feed` gives what can be sent on now. From `data: [DONE]` on everything is kept back (`done` is true), so that a
-    last comment can be written before it; `finish` gives that rest, or what is left of a stream that was cut.
-    """
-
-    def __init__(self, capability: Capability, *, usage_asked: bool, headers: Mapping[str, str]) -> None:
-        self.done = False
-
-    def feed(self, chunk: bytes) -> bytes: ...
-
-    def finish(self) -> bytes: ...
-
-    @property
-    def reading(self) -> Reading: ...
-
-    def sent(self, expected: Quantities) -> Quantities:
-        """What was sent, for an upstream that reports no usage: the request's expected input, the output seen."""
-        ...
+def read_headers(headers: Mapping[str, str]) -> Reading:
+    """The cost in an answer's headers, whatever the case of their names."""
+    found = next((value for name, value in headers.items() if name.lower() == COST_HEADER), None)
+    return Reading(None if found is None else _cost(found))
 
 
-def cost_of(reading: Reading, *, quote: Quote, sent: Quantities) -> tuple[int, "CostSource"]: ...
+def read_answer(capability: Capability, document: Mapping[str, Any], headers: Mapping[str, str]) -> Reading:
+    """What a whole answer says. A cost in the headers goes before one in the body."""
+    return read_document(capability, document).merged(read_headers(headers))
+
+
+def read_document(capability: Capability, document: Mapping[str, Any]) -> Reading:
+    """What an answer's JSON says, or one event of a stream."""
+    usage = document.get("usage")
+    stated = _stated_cost(usage) if isinstance(usage, Mapping) else None
+    counted = _counted(capability, usage) if isinstance(usage, Mapping) else {}
+    if capability is Capability.IMAGES and isinstance(document.get("data"), list):
+        counted["images"] = len(document["data"])
+    if capability is Capability.TRANSCRIPTIONS and "seconds" not in counted:
+        seconds = _seconds(document.get("duration"))
+        counted |= {} if seconds is None else {"seconds": seconds}
+    tier = document.get("service_tier")
+    if isinstance(tier, str):
+        counted["service_tier"] = tier
+    return Reading(stated, counted)
+
+
+def cost_of(reading: Reading, *, quote: Quote, sent: Quantities) -> tuple[int, CostSource]:
+    """The cost in nanodollars, rounded up, and who says so. `sent` is the estimate of what was sent."""
+    if reading.stated_cost_usd is not None:
+        return nanos_up(Fraction(reading.stated_cost_usd)), CostSource.UPSTREAM
+    cost = quote.price_of(reading.taken(sent))
+    counted = quote.price_of(reading.taken(Quantities()))
+    # Where the price rests on something that the upstream did not count, it is an estimate.
+    return cost, CostSource.USAGE if reading.counted and cost == counted else CostSource.ESTIMATE
+
+
+def _counted(capability: Capability, usage: Mapping[str, Any]) -> dict[str, Any]:
+    counted: dict[str, Any] = {}
+    for name, paths in _COUNTS.items():
+        value = next((found for path in paths if (found := _at(usage, path)) is not None), None)
+        if value is None:
+            continue
+        count = _whole(value)
+        if count is None:
+            return {}
+        counted[name] = count
+    if "input_tokens" not in counted and "output_tokens" not in counted:
+        counted = {}
+    elif capability in _LLM and not counted.get("input_tokens") and not counted.get("output_tokens"):
+        return {}  # every such call takes tokens: an upstream that counts none does not count
+    else:
+        counted = {"input_tokens": 0, "output_tokens": 0, **_ALL_PARTS, **counted}
+    if capability is Capability.IMAGES and counted and not counted["output_image_tokens"]:
+        counted["output_image_tokens"] = counted["output_tokens"]
+    if capability is Capability.SPEECH and counted and not counted["output_audio_tokens"]:
+        counted["output_audio_tokens"] = counted["output_tokens"]
+    seconds = _seconds(usage.get("seconds"))
+    return counted if seconds is None else {**counted, "seconds": seconds}
+
+
+_ALL_PARTS = dict.fromkeys(_COUNTS, 0)
+
+
+def _at(document: Any, path: tuple[str, ...]) -> Any:
+    for name in path:
+        document = document.get(name) if isinstance(document, Mapping) else None
+    return document
+
+
+def _number(value: Any, *, most: Decimal | int) -> Decimal | None:
+    """A JSON number, or its text, from 0 to `most`. A float is read as the digits it is written with."""
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal | str):
+        return None
+    try:
+        number = Decimal(repr(value) if isinstance(value, float) else value)
+    except InvalidOperation:
+        return None
+    return number if number.is_finite() and 0 <= number <= most else None
+
+
+def _whole(value: Any) -> int | None:
+    number = None if isinstance(value, str) else _number(value, most=_MOST)
+    return int(number) if number is not None and number == int(number) else None
+
+
+def _seconds(value: Any) -> Decimal | None:
+    return _number(value, most=_MOST)
+
+
+def _cost(value: Any) -> Decimal | None:
+    return _number(value, most=_MOST_COST_USD)
+
+
+def _stated_cost(usage: Mapping[str, Any]) -> Decimal | None:
+    """`usage.cost`; with a provider's key of one's own (OpenRouter's BYOK), what that provider takes as well."""
+    cost = _cost(usage.get("cost"))
+    if cost is not None and usage.get("is_byok") is True:
+        cost += _cost(_at(usage, ("cost_details", "upstream_inference_cost"))) or 0
+    return cost

@@ -24,6 +24,15 @@ from typing import Protocol
 from keyserver.kit.money import NANOS_PER_USD
 
 
+class CostSource(StrEnum):
+    """Who says what a call cost: the upstream itself, its usage × rates, an estimate, or a caller of the holds API."""
+
+    UPSTREAM = "upstream"
+    USAGE = "usage"
+    ESTIMATE = "estimate"
+    STATED = "stated"
+
+
 class Unit(StrEnum):
     INPUT_TOKENS = "1K-input-tokens"
     OUTPUT_TOKENS = "1K-output-tokens"
@@ -45,10 +54,12 @@ class Quantities:
     input_audio_tokens: int = 0
     input_image_tokens: int = 0
     output_audio_tokens: int = 0
+    output_image_tokens: int = 0
     requests: int = 1
     images: int = 0
     seconds: Decimal = Decimal(0)
     characters: int = 0
+    service_tier: str | None = None
 
     def of(self, unit: Unit) -> Fraction:
         """How many of a rate's units this is."""
