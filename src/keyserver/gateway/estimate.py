@@ -1,11 +1,12 @@
 """How much a call will take, told from its request in microseconds; nothing is downloaded (pure).
 
 - chat: the text of messages, tools and formats (gateway/tokens.py), names of members included, which is about what
-  OpenAI adds a message; an image part 85 tokens at low detail and 1,445 otherwise (eight tiles of 170 and 85, the most OpenAI's
-  scaling gives); audio parts 10 tokens a second; files as text of their size. Completions and embeddings: the text,
-  or the number of token ids given.
+  OpenAI adds a message; an image part 85 tokens at low detail and 1,445 otherwise (eight tiles of 170 and 85, the most
+  that OpenAI's scaling gives); audio parts 10 tokens a second; files as text of their size. Completions and embeddings:
+  the text, or the number of token ids given.
 - answers: `max_completion_tokens`, `max_tokens` or the policy's default, times `n`.
-- images: `n`, and tokens by size and quality as OpenAI lists them for gpt-image-1, the highest quality when none is named.
+- images: `n`, and tokens by quality as OpenAI lists them for the largest size of gpt-image-1, the highest quality when
+  none is named.
 - speech: characters, and 20 tokens a second at 12 characters a second. Transcriptions: seconds (gateway/audio.py), and
   10 tokens heard and 4 written a second.
 """

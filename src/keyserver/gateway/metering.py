@@ -1,163 +1,114 @@
-"""What a call took and cost, read from the upstream's answer (pure).
+"""Meters an answer, whole or streamed: what it took and cost (pure).
 
-The cost is, in this order: what the upstream says it was (`x-openrouter-cost`, `usage.cost`); its `usage` × rates; an
-estimate from what was sent. What an upstream says is believed only while it is possible: counts are whole and not
-negative, costs are less than a million dollars. Otherwise it has said nothing.
+The cost is, in this order: what the upstream says it was (`x-openrouter-cost`, `usage.cost`); its `usage` at our
+rates; an estimate from what was sent.
 """
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from decimal import Decimal, InvalidOperation
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
+import orjson
+
 from keyserver.gateway.capabilities import Capability
+from keyserver.gateway.event_stream import EventSplitter, data_of
+from keyserver.gateway.readings import Reading, read_document, read_headers, weight_of_answer
 from keyserver.gateway.tariff import CostSource, Quantities, Quote, nanos_up
+from keyserver.gateway.tokens import tokens_of
 
-COST_HEADER = "x-openrouter-cost"
-_MOST_COST_USD = Decimal(1_000_000)
-_MOST = 1_000_000_000
-_LLM = frozenset({Capability.CHAT, Capability.COMPLETIONS, Capability.EMBEDDINGS})
+__all__ = ["CostSource", "Reading", "StreamMeter", "cost_of", "read_answer"]
 
-#: Where a usage object has each count: paths of alternatives, the first that is there counts. OpenAI's chat and
-#: audio forms, OpenRouter's and DeepSeek's additions.
-_COUNTS: dict[str, tuple[tuple[str, ...], ...]] = {
-    "input_tokens": (("prompt_tokens",), ("input_tokens",)),
-    "output_tokens": (("completion_tokens",), ("output_tokens",)),
-    "cached_input_tokens": (
-        ("prompt_tokens_details", "cached_tokens"),
-        ("input_tokens_details", "cached_tokens"),
-        ("prompt_cache_hit_tokens",),
-    ),
-    "cache_write_tokens": (("prompt_tokens_details", "cache_write_tokens"),),
-    "input_audio_tokens": (
-        ("prompt_tokens_details", "audio_tokens"),
-        ("input_token_details", "audio_tokens"),
-        ("input_tokens_details", "audio_tokens"),
-    ),
-    "input_image_tokens": (("prompt_tokens_details", "image_tokens"), ("input_tokens_details", "image_tokens")),
-    "output_audio_tokens": (("completion_tokens_details", "audio_tokens"),),
-    "output_image_tokens": (("completion_tokens_details", "image_tokens"), ("output_tokens_details", "image_tokens")),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """What the upstream says: its own cost in dollars, and those of the call's `Quantities` that it counted."""
-
-    stated_cost_usd: Decimal | None = None
-    counted: Mapping[str, Any] = field(default_factory=dict)
-
-    def taken(self, sent: Quantities) -> Quantities:
-        """What the call took: what was counted, and the estimate of what was not."""
-        return replace(sent, **self.counted)
-
-    def merged(self, later: "Reading") -> "Reading":
-        """Both readings of one stream; of what both say, the later."""
-        stated = self.stated_cost_usd if later.stated_cost_usd is None else later.stated_cost_usd
-        return Reading(stated, {**self.counted, **later.counted})
-
-
-NOTHING = Reading()
-
-
-def read_headers(headers: Mapping[str, str]) -> Reading:
-    """The cost in an answer's headers, whatever the case of their names."""
-    found = next((value for name, value in headers.items() if name.lower() == COST_HEADER), None)
-    return Reading(None if found is None else _cost(found))
+_DONE = b"[DONE]"
+#: Between members of valid JSON only: inside a string the quotes would be escaped.
+_NULL_USAGE = re.compile(rb',\s*"usage"\s*:\s*null(?=\s*[,}])')
 
 
 def read_answer(capability: Capability, document: Mapping[str, Any], headers: Mapping[str, str]) -> Reading:
     """What a whole answer says. A cost in the headers goes before one in the body."""
-    return read_document(capability, document).merged(read_headers(headers))
-
-
-def read_document(capability: Capability, document: Mapping[str, Any]) -> Reading:
-    """What an answer's JSON says, or one event of a stream."""
-    usage = document.get("usage")
-    stated = _stated_cost(usage) if isinstance(usage, Mapping) else None
-    counted = _counted(capability, usage) if isinstance(usage, Mapping) else {}
-    if capability is Capability.IMAGES and isinstance(document.get("data"), list):
-        counted["images"] = len(document["data"])
-    if capability is Capability.TRANSCRIPTIONS and "seconds" not in counted:
-        seconds = _seconds(document.get("duration"))
-        counted |= {} if seconds is None else {"seconds": seconds}
-    tier = document.get("service_tier")
-    if isinstance(tier, str):
-        counted["service_tier"] = tier
-    return Reading(stated, counted)
+    read = read_document(capability, document).merged(read_headers(headers))
+    return replace(read, seen=_seen(capability, weight_of_answer(document)))
 
 
 def cost_of(reading: Reading, *, quote: Quote, sent: Quantities) -> tuple[int, CostSource]:
-    """The cost in nanodollars, rounded up, and who says so. `sent` is the estimate of what was sent."""
+    """The cost in nanodollars, rounded up, and who says so. `sent`: what was expected of the request."""
     if reading.stated_cost_usd is not None:
         return nanos_up(Fraction(reading.stated_cost_usd)), CostSource.UPSTREAM
     cost = quote.price_of(reading.taken(sent))
-    counted = quote.price_of(reading.taken(Quantities()))
+    counted = quote.price_of(replace(Quantities(), **reading.counted))
     # Where the price rests on something that the upstream did not count, it is an estimate.
-    return cost, CostSource.USAGE if reading.counted and cost == counted else CostSource.ESTIMATE
+    return cost, CostSource.USAGE if cost == counted else CostSource.ESTIMATE
 
 
-def _counted(capability: Capability, usage: Mapping[str, Any]) -> dict[str, Any]:
-    counted: dict[str, Any] = {}
-    for name, paths in _COUNTS.items():
-        value = next((found for path in paths if (found := _at(usage, path)) is not None), None)
-        if value is None:
-            continue
-        count = _whole(value)
-        if count is None:
-            return {}
-        counted[name] = count
-    if "input_tokens" not in counted and "output_tokens" not in counted:
-        counted = {}
-    elif capability in _LLM and not counted.get("input_tokens") and not counted.get("output_tokens"):
-        return {}  # every such call takes tokens: an upstream that counts none does not count
-    else:
-        counted = {"input_tokens": 0, "output_tokens": 0, **_ALL_PARTS, **counted}
-    if capability is Capability.IMAGES and counted and not counted["output_image_tokens"]:
-        counted["output_image_tokens"] = counted["output_tokens"]
-    if capability is Capability.SPEECH and counted and not counted["output_audio_tokens"]:
-        counted["output_audio_tokens"] = counted["output_tokens"]
-    seconds = _seconds(usage.get("seconds"))
-    return counted if seconds is None else {**counted, "seconds": seconds}
+def _seen(capability: Capability, weight: int) -> dict[str, Any]:
+    """The output as it came, of those capabilities whose output is text."""
+    return {"output_tokens": tokens_of(weight)} if capability in {Capability.CHAT, Capability.COMPLETIONS} else {}
 
 
-_ALL_PARTS = dict.fromkeys(_COUNTS, 0)
+class StreamMeter:
+    """Passes server-sent events on byte for byte, as soon as each is complete, and reads what they say.
 
+    With `usage_asked` false the client did not ask for `stream_options.include_usage`, so what that adds is taken out
+    again: the chunk that has a usage and no choices, and the member `"usage": null` of the others. A usage in a chunk
+    with choices is the upstream's own habit, and stays.
 
-def _at(document: Any, path: tuple[str, ...]) -> Any:
-    for name in path:
-        document = document.get(name) if isinstance(document, Mapping) else None
-    return document
+    `feed` gives what can be sent on now. From `data: [DONE]` on everything is kept back (`done` is true), so that a
+    last comment can be written before it; `finish` gives that rest, or what is left of a stream that was cut.
+    """
 
+    def __init__(self, capability: Capability, *, usage_asked: bool, headers: Mapping[str, str]) -> None:
+        self.done = False
+        self._capability = capability
+        self._usage_asked = usage_asked
+        self._stated = read_headers(headers)
+        self._read = Reading()
+        self._splitter = EventSplitter()
+        self._kept = bytearray()
+        self._weight = 0
 
-def _number(value: Any, *, most: Decimal | int) -> Decimal | None:
-    """A JSON number, or its text, from 0 to `most`. A float is read as the digits it is written with."""
-    if isinstance(value, bool) or not isinstance(value, int | float | Decimal | str):
-        return None
-    try:
-        number = Decimal(repr(value) if isinstance(value, float) else value)
-    except InvalidOperation:
-        return None
-    return number if number.is_finite() and 0 <= number <= most else None
+    def feed(self, chunk: bytes) -> bytes:
+        passed = []
+        for event in self._splitter.feed(chunk):
+            if self.done:
+                self._kept += event
+            else:
+                passed.append(self._metered(event))
+        return b"".join(passed)
 
+    def finish(self) -> bytes:
+        rest = self._splitter.rest()
+        passed = rest if self.done else self._metered(rest)
+        return bytes(self._kept) + passed
 
-def _whole(value: Any) -> int | None:
-    number = None if isinstance(value, str) else _number(value, most=_MOST)
-    return int(number) if number is not None and number == int(number) else None
+    @property
+    def reading(self) -> Reading:
+        """What the stream has said so far; a cost in the headers goes before one in the stream."""
+        return replace(self._read.merged(self._stated), seen=_seen(self._capability, self._weight))
 
+    def sent(self, expected: Quantities) -> Quantities:
+        """What was sent, for an upstream that does not count: the request as expected, the output as it was seen."""
+        return replace(expected, **_seen(self._capability, self._weight))
 
-def _seconds(value: Any) -> Decimal | None:
-    return _number(value, most=_MOST)
-
-
-def _cost(value: Any) -> Decimal | None:
-    return _number(value, most=_MOST_COST_USD)
-
-
-def _stated_cost(usage: Mapping[str, Any]) -> Decimal | None:
-    """`usage.cost`; with a provider's key of one's own (OpenRouter's BYOK), what that provider takes as well."""
-    cost = _cost(usage.get("cost"))
-    if cost is not None and usage.get("is_byok") is True:
-        cost += _cost(_at(usage, ("cost_details", "upstream_inference_cost"))) or 0
-    return cost
+    def _metered(self, event: bytes) -> bytes:
+        """The event as it goes on to the client; empty when it does not."""
+        data = data_of(event)
+        if data is None:
+            return event
+        if data.strip() == _DONE:
+            self.done = True
+            self._kept += event
+            return b""
+        try:
+            document = orjson.loads(data)
+        except orjson.JSONDecodeError:
+            return event
+        if not isinstance(document, dict):
+            return event
+        self._read = self._read.merged(read_document(self._capability, document))
+        self._weight += weight_of_answer(document)
+        if self._usage_asked:
+            return event
+        if isinstance(document.get("usage"), dict) and document.get("choices") == []:
+            return b""
+        return _NULL_USAGE.sub(b"", event) if "usage" in document and document["usage"] is None else event

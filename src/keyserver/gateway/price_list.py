@@ -54,18 +54,18 @@ class _Prices:
     per_unit: dict[str, _Step]
 
     def cost_usd(self, taken: Quantities) -> Fraction:
-        parts = (
+        inputs = (
             ("cache_read_mtok", taken.cached_input_tokens),
             ("cache_write_mtok", taken.cache_write_tokens),
             ("input_audio_mtok", taken.input_audio_tokens),
             ("input_image_mtok", taken.input_image_tokens),
         )
-        cost = self._side("input_mtok", taken.input_tokens, parts, taken)
-        parts = (
+        cost = self._side("input_mtok", taken.input_tokens, inputs, taken)
+        outputs = (
             ("output_audio_mtok", taken.output_audio_tokens),
             ("output_image_mtok", taken.output_image_tokens),
         )
-        cost += self._side("output_mtok", taken.output_tokens, parts, taken)
+        cost += self._side("output_mtok", taken.output_tokens, outputs, taken)
         if taken.seconds:
             name = "input_audio_hours" if "input_audio_hours" in self.per_unit else "audio_hours"
             cost += self._price(name, taken) * Fraction(taken.seconds)

@@ -1,9 +1,9 @@
 """How many tokens a text has, about: counted by kinds of characters, 2 ns a byte, with no tokenizer's files (pure).
 
 Weights are fitted to the encodings cl100k and o200k: a letter of a Western language is a fifth of a token, a digit
-nearly a half, punctuation more than a half, a byte of any other script two fifths. Prose, code and JSON come out between
-0.8 and 1.4 of the true count, random hexadecimal and emoji at 0.6, scripts that the newer encoding packs well at up to
-4 times of it.
+nearly a half, punctuation more than a half, a byte of any other script two fifths. Prose, code and JSON come out
+between 0.8 and 1.4 of the true count, random hexadecimal and emoji at 0.6, scripts that the newer encoding packs well
+at up to 4 times of it.
 """
 
 import string
