@@ -19,6 +19,13 @@ from keyserver.chains import routes as chains
 from keyserver.chains.registry import Registry
 from keyserver.charges import routes as charges
 from keyserver.demo import routes as demo
+from keyserver.gateway import routes as gateway
+from keyserver.gateway.estimate import EstimatePolicy
+from keyserver.gateway.proxy import Limits
+from keyserver.gateway.running import running_gateway
+from keyserver.gateway.streams import Patience
+from keyserver.gateway.tariffs import Tariffs
+from keyserver.gateway.upstreams import Upstreams
 from keyserver.kit.cache import LIFETIME
 from keyserver.kit.clock import Clock, utc_now
 from keyserver.kit.egress import EgressPolicy
@@ -62,20 +69,33 @@ def create_app(
         state.prices = PriceBook(database, policy=price_policy(settings), lifetime=cache_lifetime)
         state.egress = EgressPolicy(settings.webhook_allow)
         state.charge_lifetime_seconds = settings.charge_lifetime_seconds
+        upstreams = Upstreams(database, master=master, cache_lifetime=cache_lifetime)
+        tariffs = Tariffs(database, clock=clock, cache_lifetime=cache_lifetime)
+        patience = Patience(settings.call_seconds, settings.call_linger_seconds)
         try:
-            yield
+            async with running_gateway(
+                database,
+                upstreams=upstreams,
+                tariffs=tariffs,
+                clock=clock,
+                limits=Limits(patience, EstimatePolicy()),
+                connections=settings.upstream_connections,
+                directory=settings.data_dir.expanduser() / "unsettled",
+            ) as state.gateway:
+                yield
         finally:
             await database.dispose()
 
     app = FastAPI(title="keyserver", version="0.1.0", lifespan=lifespan, redirect_slashes=False)
-    app.add_middleware(RequestContext)
+    app.add_middleware(RequestContext, self_limited=gateway.PREFIX + "/")
     install_problem_handlers(app)
-    app.router.routes.append(chains.plain_route)
+    app.router.routes += [chains.plain_route, *gateway.routes]
     for router in (
         chains.router,
         addresses.router,
         charges.hot_router,
         charges.router,
+        gateway.router,
         ledger.router,
         health.router,
         addresses.admin_router,
@@ -89,6 +109,7 @@ def create_app(
         app.include_router(router)
     if settings.demo:
         app.include_router(demo.router)
+    app.router.routes.append(gateway.unknown_route)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
 
@@ -109,12 +130,15 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
             if path not in _PUBLIC:
                 operation["security"] = [{"adminToken" if path.startswith("/admin") else "serviceKey": []}]
             operation["responses"].pop("422", None)
-            problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
-            operation["responses"]["default"] = {"description": "A problem document (RFC 9457)", "content": problem}
+            operation["responses"]["default"] = gateway.ERROR if path.startswith(gateway.PREFIX) else _PROBLEM
     app.openapi_schema = document
     return document
 
 
+_PROBLEM = {
+    "description": "A problem document (RFC 9457)",
+    "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+}
 _PROBLEM_SCHEMA = {
     "type": "object",
     "required": ["type", "title", "status", "error", "code"],

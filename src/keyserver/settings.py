@@ -60,6 +60,12 @@ class Settings(BaseSettings):
     stablecoin_band: float = Field(0.02, gt=0, lt=1, description="Share round $1 inside which a stablecoin is at par")
     coingecko_api_key: SecretStr | None = Field(None, description="Demo key for CoinGecko")
 
+    call_seconds: float = Field(900.0, gt=0, description="Longest call of the gateway, and nearly a hold's life")
+    call_linger_seconds: float = Field(
+        2.0, ge=0, description="How long a stream is read on after its client has gone, for the usage at its end"
+    )
+    upstream_connections: int = Field(1000, ge=1, description="Most connections of a process to upstreams")
+
     @field_validator("webhook_allow", "price_sources", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:

@@ -8,8 +8,8 @@ from keyserver.gateway.billing import Outcome
 from keyserver.gateway.call import Call
 from keyserver.gateway.errors import openai_body
 from keyserver.gateway.headers import downward
+from keyserver.gateway.metering import StreamMeter
 from keyserver.gateway.settling import Charged, Settler
-from keyserver.gateway.stream_meter import StreamMeter
 from keyserver.gateway.streams import End, Patience, relay
 from keyserver.kit.money import format_nanos
 
@@ -46,9 +46,7 @@ class PassedAnswer(Response):
 class StreamedAnswer(Response):
     """Server-sent events, charged when they end. What they cost is told in a comment line before `data: [DONE]`."""
 
-    def __init__(
-        self, call: Call, response: aiohttp.ClientResponse, *, settler: Settler, patience: Patience
-    ) -> None:
+    def __init__(self, call: Call, response: aiohttp.ClientResponse, *, settler: Settler, patience: Patience) -> None:
         self.status_code = response.status
         self.raw_headers = passed_headers(call, response)
         self._call = call
@@ -62,16 +60,16 @@ class StreamedAnswer(Response):
 
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         call = self._call
-        meter = StreamMeter(
-            call.capability, usage_asked=call.incoming.usage_asked, headers=self._response.headers
-        )
+        meter = StreamMeter(call.capability, usage_asked=call.incoming.usage_asked, headers=self._response.headers)
         end = await relay(self._response, meter, write=write, receive=receive, patience=self._patience)
+        rest = meter.finish()
         charged = await self._charge(end, meter)
         comment = b"" if charged is None else _cost_comment(charged)
-        if end.error is None:
-            await write(comment + meter.finish(), more=False)
+        if end.error is not None:
+            last = comment + b"data: " + openai_body(end.error) + b"\n\n"
         else:
-            await write(comment + b"data: " + openai_body(end.error) + b"\n\n", more=False)
+            last = comment + rest if meter.done else rest + comment
+        await write(last, more=False)
 
     async def _charge(self, end: End, meter: StreamMeter) -> Charged | None:
         """What came is charged; nothing is when nothing came, unless the caller went before it could."""
@@ -81,7 +79,6 @@ class StreamedAnswer(Response):
             return None
         finished = call.finished(
             meter.reading,
-            meter.sent(call.expected),
             outcome=end.outcome,
             first_byte_at=end.first_byte_at,
             streamed=True,

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
 
 from keyserver.gateway.admission import Admitted
 from keyserver.gateway.billing import Metered, Outcome
@@ -13,11 +12,9 @@ from keyserver.gateway.capabilities import Capability
 from keyserver.gateway.metering import Reading, cost_of
 from keyserver.gateway.payer import Payer
 from keyserver.gateway.requests import Incoming
-from keyserver.gateway.tariff import Quantities, Quote, Unit
+from keyserver.gateway.tariff import Quantities, Quote
 from keyserver.gateway.unsettled import FinishedCall
 from keyserver.gateway.upstreams import Upstream
-
-_UNITS = {Capability.IMAGES: Unit.IMAGE, Capability.SPEECH: Unit.CHARACTERS, Capability.TRANSCRIPTIONS: Unit.SECOND}
 
 
 @dataclass(slots=True)
@@ -42,28 +39,20 @@ class Call:
     def answered_by(self, upstream: Upstream, status: int) -> None:
         self.upstream, self.upstream_status = upstream, status
 
-    def sent(self, document: Mapping[str, Any]) -> Quantities:
-        """What was sent, for an upstream that does not count: the request as expected, the answer's own text."""
-        choices = document.get("choices")
-        if not isinstance(choices, list):
-            return self.expected
-        return replace(self.expected, output_tokens=tokens_of(sum(weight_of_choice(each) for each in choices)))
-
     def finished(
         self,
         reading: Reading,
-        sent: Quantities,
         *,
         outcome: Outcome,
         first_byte_at: float | None = None,
         streamed: bool = False,
     ) -> FinishedCall:
-        """The bill: cost by what the upstream said, else by what was sent; charge by the margin of admission."""
+        """The bill: the cost as the upstream tells it, else as it was seen or expected; the charge by its margin."""
         self.billed = True
         quote = self.quotes[self.upstream.id]
-        cost_nanos, source = cost_of(reading, quote=quote, sent=sent)
-        taken = reading.taken(sent)
-        unit = _UNITS.get(self.capability)
+        cost_nanos, source = cost_of(reading, quote=quote, sent=self.expected)
+        taken = reading.taken(self.expected)
+        units, unit_type = _units(self.capability, taken)
         metered = Metered(
             request_id=self.request_id,
             capability=self.capability,
@@ -71,8 +60,8 @@ class Call:
             upstream=self.upstream.id,
             input_tokens=taken.input_tokens,
             output_tokens=taken.output_tokens,
-            units=None if unit is None else _counted(taken, unit),
-            unit_type=unit,
+            units=units,
+            unit_type=unit_type,
             cost_nanos=cost_nanos,
             charge_nanos=quote.charge_nanos(cost_nanos),
             cost_source=source,
@@ -87,3 +76,16 @@ class Call:
 
     def _milliseconds_to(self, instant: float) -> int:
         return round((instant - self._began) * 1000)
+
+
+def _units(capability: Capability, taken: Quantities) -> tuple[Decimal | None, str | None]:
+    """What is counted besides tokens, where something is."""
+    match capability:
+        case Capability.IMAGES:
+            return Decimal(taken.images), "image"
+        case Capability.SPEECH:
+            return Decimal(taken.characters), "character"
+        case Capability.TRANSCRIPTIONS:
+            return taken.seconds, "second"
+        case _:
+            return None, None

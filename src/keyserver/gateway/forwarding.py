@@ -14,9 +14,9 @@ import structlog
 from yarl import URL
 
 from keyserver.gateway.breaker import Breaker
+from keyserver.gateway.call_errors import NoUpstream, UpstreamMalformed, UpstreamTimeout, UpstreamUnreachable
 from keyserver.gateway.errors import GatewayError
 from keyserver.gateway.headers import RawHeaders, upward
-from keyserver.gateway.call_errors import NoUpstream, UpstreamTimeout, UpstreamUnreachable
 from keyserver.gateway.upstreams import Upstream
 from keyserver.kit import metrics
 
@@ -62,9 +62,7 @@ class Forwarder:
     async def close(self) -> None:
         await self._session.close()
 
-    async def open(
-        self, upstreams: Sequence[Upstream], outgoing: Outgoing
-    ) -> tuple[Upstream, aiohttp.ClientResponse]:
+    async def open(self, upstreams: Sequence[Upstream], outgoing: Outgoing) -> tuple[Upstream, aiohttp.ClientResponse]:
         """The upstream that answered, and its answer with the body still to be read.
 
         Errors that an upstream answers with are answers. Raises what went wrong with the last one that was tried.
@@ -143,3 +141,20 @@ class _NotSent(Exception):
 
     def __init__(self, error: GatewayError) -> None:
         self.error = error
+
+
+async def read_whole(response: aiohttp.ClientResponse, *, limit: int) -> bytes:
+    """The whole body. Raises UpstreamMalformed where it stops in the middle or is longer than it should ever be."""
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        async for chunk in response.content.iter_any():
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > limit:
+                response.close()
+                raise UpstreamMalformed(f"The upstream's answer is over {limit} bytes")
+    except (aiohttp.ClientError, OSError) as error:
+        response.close()
+        raise UpstreamTimeout if isinstance(error, TimeoutError) else UpstreamMalformed from error
+    return b"".join(chunks)

@@ -80,9 +80,7 @@ def _passing(
     headers: RawHeaders, *, dropped: frozenset[str], prefixes: tuple[str, ...], secret: str | None
 ) -> Iterable[tuple[str, str]]:
     decoded = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in headers]
-    named = {
-        option.strip().lower() for name, value in decoded if name == "connection" for option in value.split(",")
-    }
+    named = {option.strip().lower() for name, value in decoded if name == "connection" for option in value.split(",")}
     return [
         (name, value)
         for name, value in decoded

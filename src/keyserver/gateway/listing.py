@@ -4,13 +4,12 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-import aiohttp
 import orjson
 import structlog
 
 from keyserver.gateway.capabilities import Capability
 from keyserver.gateway.errors import GatewayError
-from keyserver.gateway.forwarding import Forwarder, Outgoing
+from keyserver.gateway.forwarding import Forwarder, Outgoing, read_whole
 from keyserver.gateway.tariffs import Tariffs
 from keyserver.gateway.upstreams import Upstream, Upstreams
 from keyserver.kit.cache import Snapshot
@@ -53,22 +52,22 @@ class ListedModels:
         named = [_model(pattern, {}) for pattern in upstream.models if not set(pattern) & set("*?")]
         try:
             listed = _listed(await self._ask(upstream))
-        except (GatewayError, aiohttp.ClientError, OSError, ValueError) as error:
+        except (GatewayError, ValueError) as error:
             _log.warning("models_not_listed", upstream=upstream.id, error=f"{type(error).__name__}: {error}"[:300])
             return named
         ids = {model["id"] for model in listed}
         return [
-            *(model for model in listed if upstream.serves(model["id"])),
+            *(model for model in listed if upstream.pattern_for(model["id"]) is not None),
             *(model for model in named if model["id"] not in ids),
         ]
 
     async def _ask(self, upstream: Upstream) -> bytes:
         outgoing = Outgoing("GET", "/models", "", headers=[], body=None, key="", request_id=new_id("req"))
         _, response = await self._forwarder.open([upstream], outgoing)
-        async with response:
-            if response.status != 200:
-                raise ValueError(f"status {response.status}")
-            return await response.content.read(_LONGEST_LIST)
+        body = await read_whole(response, limit=_LONGEST_LIST)
+        if response.status != 200:
+            raise ValueError(f"status {response.status}")
+        return body
 
     async def _is_priced(self, model: str, upstream: Upstream) -> bool:
         for capability in Capability:

@@ -22,9 +22,11 @@ from keyserver.gateway.call_errors import (
 )
 from keyserver.gateway.capabilities import Capability
 from keyserver.gateway.estimate import EstimatePolicy, estimate_nanos, expected
-from keyserver.gateway.forwarding import Forwarder, Outgoing
-from keyserver.gateway.metering import read_answer, read_headers
+from keyserver.gateway.forwarding import Forwarder, Outgoing, read_whole
+from keyserver.gateway.listing import ListedModels
+from keyserver.gateway.metering import read_answer
 from keyserver.gateway.payer import payer_of
+from keyserver.gateway.readings import read_headers
 from keyserver.gateway.requests import read_request
 from keyserver.gateway.settling import Settler
 from keyserver.gateway.streams import Patience
@@ -32,6 +34,7 @@ from keyserver.gateway.tariffs import Tariffs
 from keyserver.gateway.upstreams import Upstream, Upstreams
 from keyserver.kit.clock import Clock
 from keyserver.kit.db import Database
+from keyserver.kit.ids import new_id
 
 #: Bytes of an answer that is read whole, and of an error.
 _LONGEST_ANSWER = 256 * 1024 * 1024
@@ -62,6 +65,7 @@ class Gateway:
         tariffs: Tariffs,
         forwarder: Forwarder,
         settler: Settler,
+        models: ListedModels,
         clock: Clock,
         limits: Limits,
     ) -> None:
@@ -70,6 +74,7 @@ class Gateway:
         self.tariffs = tariffs
         self.forwarder = forwarder
         self.settler = settler
+        self.models = models
         self.clock = clock
         self.limits = limits
 
@@ -107,9 +112,7 @@ class Gateway:
             for upstream in candidates
         }
         policy = self.limits.estimate
-        quantities = expected(
-            capability, incoming.document, raw_size=incoming.size, head=incoming.head, policy=policy
-        )
+        quantities = expected(capability, incoming.document, raw_size=incoming.size, head=incoming.head, policy=policy)
         await self.settler.ready()
         started_at = self.clock()
         admitted = await admit(
@@ -138,7 +141,7 @@ class Gateway:
 
     async def _passed_on(self, call: Call, upstream: Upstream, response: aiohttp.ClientResponse) -> Response:
         if response.status >= 300:
-            body = await _read(response, limit=_LONGEST_ERROR)
+            body = await read_whole(response, limit=_LONGEST_ERROR)
             retry_after = response.headers.get("retry-after")
             raise refusal(response.status, body, retry_after=retry_after, secret=upstream.api_key)
         media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -150,9 +153,8 @@ class Gateway:
 
     async def _document(self, call: Call, response: aiohttp.ClientResponse, *, is_json: bool) -> Response:
         """A whole answer: read, charged, then passed on as it is."""
-        body = await _read(response, limit=_LONGEST_ANSWER)
+        body = await read_whole(response, limit=_LONGEST_ANSWER)
         reading = read_headers(response.headers)
-        sent = call.expected
         if is_json:
             try:
                 document = orjson.loads(body)
@@ -160,15 +162,14 @@ class Gateway:
                 raise UpstreamMalformed from None
             if isinstance(document, dict):
                 reading = read_answer(call.capability, document, response.headers)
-                sent = call.sent(document)
-        charged = await self.settler.settle(call.finished(reading, sent, outcome=Outcome.COMPLETED))
+        charged = await self.settler.settle(call.finished(reading, outcome=Outcome.COMPLETED))
         return WholeAnswer(body, response, headers=billed_headers(call, response, charged))
 
     async def _audio(self, call: Call, response: aiohttp.ClientResponse) -> Response:
         """Sound is passed on as it comes. Its price is known from the text, so that it is charged with its first bytes."""
         first = await _first(response)
         reading = read_headers(response.headers)
-        charged = await self.settler.settle(call.finished(reading, call.expected, outcome=Outcome.COMPLETED))
+        charged = await self.settler.settle(call.finished(reading, outcome=Outcome.COMPLETED))
         return PassedAnswer(first, response, headers=billed_headers(call, response, charged))
 
 
@@ -179,23 +180,6 @@ def _is_json(call: Call, media_type: str) -> bool:
 
 def _bearer(request: Request) -> str:
     return request.headers["authorization"].partition(" ")[2].strip()
-
-
-async def _read(response: aiohttp.ClientResponse, *, limit: int) -> bytes:
-    """The whole body. Raises UpstreamMalformed where it stops in the middle or is longer than it should ever be."""
-    chunks: list[bytes] = []
-    size = 0
-    try:
-        async for chunk in response.content.iter_any():
-            chunks.append(chunk)
-            size += len(chunk)
-            if size > limit:
-                response.close()
-                raise UpstreamMalformed(f"The upstream's answer is over {limit} bytes")
-    except (aiohttp.ClientError, OSError) as error:
-        response.close()
-        raise UpstreamTimeout if isinstance(error, TimeoutError) else UpstreamMalformed from error
-    return b"".join(chunks)
 
 
 async def _first(response: aiohttp.ClientResponse) -> bytes:

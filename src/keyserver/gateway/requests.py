@@ -8,8 +8,8 @@ from typing import Any
 
 from fastapi import Request
 
-from keyserver.gateway.capabilities import Capability
 from keyserver.gateway.call_errors import InvalidRequest, PayloadTooLarge, UnsupportedMediaType
+from keyserver.gateway.capabilities import Capability
 from keyserver.gateway.multipart import read_form
 from keyserver.kit.problems import BadRequest
 from keyserver.kit.strict_json import parse_json
@@ -31,7 +31,7 @@ _ASK = b'{"stream_options":{"include_usage":true}'
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """`body` goes up; `document` is its JSON, or the form's fields; `size` and `head` are of what the estimate counts."""
+    """`body` goes up; `document` is its JSON, or the fields of a form whose file has `size` bytes and this `head`."""
 
     model: str
     body: bytes

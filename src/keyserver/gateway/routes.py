@@ -15,7 +15,6 @@ from starlette.routing import Route
 from keyserver.gateway.call_errors import MethodNotAllowed, ModelNotFound, UnknownUrl
 from keyserver.gateway.capabilities import Capability
 from keyserver.gateway.errors import openai_body
-from keyserver.gateway.listing import ListedModels
 from keyserver.gateway.payer import payer_of
 from keyserver.gateway.proxy import Gateway
 from keyserver.kit.http import as_problem
@@ -65,24 +64,27 @@ def _failed(error: Exception, request: Request) -> Response:
     return Response(openai_body(problem), problem.status, problem.headers, "application/json")
 
 
+def _gateway(request: Request) -> Gateway:
+    return cast(Gateway, request.app.state.gateway)
+
+
 def _billed(call: _Call) -> Route:
     async def serve(request: Request) -> Response:
-        gateway = cast(Gateway, request.app.state.gateway)
-        return await gateway.answer(request, capability=call.capability, path=call.path)
+        return await _gateway(request).answer(request, capability=call.capability, path=call.path)
 
     return _endpoint(call.path, ["POST"], serve)
 
 
 async def _list_models(request: Request) -> Response:
     await payer_of(request)
-    listed = await cast(ListedModels, request.app.state.models).get()
+    listed = await _gateway(request).models.get()
     return JSONResponse({"object": "list", "data": list(listed.values())})
 
 
 async def _get_model(request: Request) -> Response:
     await payer_of(request)
     model = request.path_params["model"]
-    listed = await cast(ListedModels, request.app.state.models).get()
+    listed = await _gateway(request).models.get()
     if model not in listed:
         raise ModelNotFound(model)
     return JSONResponse(listed[model])
@@ -148,6 +150,32 @@ _CREDITS = {
         ("X-RateLimit-Remaining", "How many of them are left", "59"),
         ("X-RateLimit-Reset", "Seconds until one more is free", "60"),
     )
+}
+
+
+#: What errors of these routes look like.
+ERROR = {
+    "description": "An error in OpenAI's shape",
+    "content": {
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "required": ["error"],
+                "properties": {
+                    "error": {
+                        "type": "object",
+                        "required": ["message", "type", "code"],
+                        "properties": {
+                            "message": {"type": "string"},
+                            "type": {"type": "string"},
+                            "code": {"type": "string"},
+                            "param": {"type": ["string", "null"]},
+                        },
+                    }
+                },
+            }
+        }
+    },
 }
 
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
@@ -16,6 +16,7 @@ from keyserver.kit.db import Database, is_unavailable
 from keyserver.kit.supervise import Backoff
 
 _log = structlog.get_logger("keyserver.gateway")
+T = TypeVar("T")
 _BACKOFF = Backoff(first=0.05, most=1.0)
 
 
@@ -39,7 +40,7 @@ class Settler:
         self._journal: Journal | None = None
         self._clock = clock
         self._patience = patience
-        self._unfinished: set[asyncio.Task[Any]] = set()
+        self._unfinished: set[asyncio.Future[Any]] = set()
 
     async def ready(self) -> Journal:
         """The journal to keep calls in; must be known while the database answers."""
@@ -74,7 +75,7 @@ class Settler:
         while self._unfinished:
             await asyncio.gather(*self._unfinished, return_exceptions=True)
 
-    async def _to_the_end(self, work: Coroutine[Any, Any, Any]) -> Any:
+    async def _to_the_end(self, work: Coroutine[None, None, T]) -> T:
         task = asyncio.ensure_future(work)
         self._unfinished.add(task)
         task.add_done_callback(self._unfinished.discard)
@@ -85,9 +86,17 @@ class Settler:
             settled = await self._patiently(call)
         except Exception as error:  # noqa: BLE001 - money was spent: it is written down, whatever is wrong
             _log.warning("call_kept_unsettled", hold=call.hold_id, error=f"{type(error).__name__}: {error}"[:300])
-            await (await self.ready()).keep(call)
+            await self._keep(call)
             return Charged(call.metered.charge_nanos, None)
         return Charged(settled.charged_nanos, settled.available_nanos)
+
+    async def _keep(self, call: FinishedCall) -> None:
+        try:
+            await (await self.ready()).keep(call)
+        except Exception:  # noqa: BLE001 - the log is the last place that is left
+            _log.exception(
+                "call_not_kept", hold=call.hold_id, tenant=call.payer.tenant_id, metered=call.metered.to_json()
+            )
 
     async def _patiently(self, call: FinishedCall) -> Settled:
         deadline = asyncio.get_running_loop().time() + self._patience

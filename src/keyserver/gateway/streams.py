@@ -12,7 +12,7 @@ from starlette.types import Receive
 from keyserver.gateway.billing import Outcome
 from keyserver.gateway.call_errors import ShuttingDown, UpstreamCut, UpstreamTimeout
 from keyserver.gateway.errors import GatewayError
-from keyserver.gateway.stream_meter import StreamMeter
+from keyserver.gateway.metering import StreamMeter
 
 _log = structlog.get_logger("keyserver.gateway")
 
@@ -49,7 +49,8 @@ async def relay(
     caller = _Caller()
     watching: asyncio.Task[None] | None = None
     first_byte_at: float | None = None
-    outcome, error = Outcome.COMPLETED, None
+    outcome = Outcome.COMPLETED
+    error: GatewayError | None = None
     try:
         async with asyncio.timeout(patience.whole) as limit:
             watching = asyncio.create_task(caller.watch(receive, limit, patience.without_caller))
@@ -64,7 +65,7 @@ async def relay(
         outcome, error = Outcome.UPSTREAM_CUT, UpstreamCut()
     except asyncio.CancelledError:
         outcome, error = Outcome.SHUTDOWN, ShuttingDown()
-    except Exception:
+    except Exception:  # noqa: BLE001 - whatever it was, what came is charged
         _log.exception("stream_failed")
         outcome, error = Outcome.UPSTREAM_CUT, UpstreamCut()
     if watching is not None:

@@ -27,6 +27,14 @@ BLOCK_STUCK = Gauge(
 REORGS = Counter("keyserver_reorgs_total", "Forks followed", ["chain", "network"])
 WEBHOOK_ATTEMPTS = Counter("keyserver_webhook_attempts_total", "Webhook attempts by outcome", ["outcome"])
 PRICE_FETCHES = Counter("keyserver_price_fetches_total", "Price source fetches by outcome", ["source", "outcome"])
+UPSTREAM_ATTEMPTS = Counter(
+    "keyserver_upstream_attempts_total", "Calls sent to upstreams, by what came of them", ["upstream", "outcome"]
+)
+UNSETTLED_CALLS = Gauge(
+    "keyserver_unsettled_calls",
+    "Calls answered while the database was away, kept on this machine's disk until they are charged",
+    multiprocess_mode="mostrecent",
+)
 LEDGER_DISCREPANCIES = Gauge(
     "keyserver_ledger_discrepancies",
     "Balances that are not the sum of their lines, and a trial balance that is not zero: 0 is right",
