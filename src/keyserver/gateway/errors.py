@@ -6,8 +6,7 @@ GatewayError
 │   ├── InsufficientCredits    insufficient_credits
 │   ├── CreditsExhausted       credits_exhausted
 │   └── SpendingCapReached     spending_cap_reached
-├── RateLimited           429  rate_limit_exceeded
-└── HoldClosed            409  hold_closed
+└── RateLimited           429  rate_limit_exceeded
 
 Any other Problem is written in OpenAI's shape as well when it happens on `/v1/*`.
 """
@@ -16,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from keyserver.kit.problems import Conflict, NotFound, Problem
+from keyserver.kit.problems import Conflict, Forbidden, NotFound, Problem
 
 _TYPES = {
     401: "authentication_error",
@@ -74,6 +73,11 @@ class RateLimited(GatewayError):
     code = "rate_limit_exceeded"
     title = "Too Many Requests"
     error = "Too many calls within a minute"
+
+
+class AttributionNotAllowed(Forbidden):
+    code = "attribution_not_allowed"
+    error = "X-Attribute-To is for keys of platform services"
 
 
 class HoldClosed(Conflict):

@@ -40,6 +40,7 @@ LEDGER_DISCREPANCIES = Gauge(
     "Balances that are not the sum of their lines, and a trial balance that is not zero: 0 is right",
     multiprocess_mode="mostrecent",
 )
+HOLDS_EXPIRED = Counter("keyserver_holds_expired_total", "Holds that expired: calls that were perhaps never billed")
 TASK_FAILURES = Counter("keyserver_task_failures_total", "Background tasks that failed and were restarted", ["task"])
 
 #: (name, help, [(labels, value)]) of a gauge that is read from the database when asked.
