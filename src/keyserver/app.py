@@ -81,6 +81,7 @@ def create_app(
                 limits=Limits(patience, EstimatePolicy()),
                 connections=settings.upstream_connections,
                 directory=settings.data_dir.expanduser() / "unsettled",
+                cache_lifetime=cache_lifetime,
             ) as state.gateway:
                 yield
         finally:

@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import dataclass
 from datetime import timedelta
+from decimal import Decimal
 
 import aiohttp
 import orjson
@@ -32,9 +33,10 @@ from keyserver.gateway.settling import Settler
 from keyserver.gateway.streams import Patience
 from keyserver.gateway.tariffs import Tariffs
 from keyserver.gateway.upstreams import Upstream, Upstreams
+from keyserver.kit.cache import KeyedCache
 from keyserver.kit.clock import Clock
 from keyserver.kit.db import Database
-from keyserver.kit.ids import new_id
+from keyserver.ledger.terms import terms_of
 
 #: Bytes of an answer that is read whole, and of an error.
 _LONGEST_ANSWER = 256 * 1024 * 1024
@@ -68,6 +70,7 @@ class Gateway:
         models: ListedModels,
         clock: Clock,
         limits: Limits,
+        cache_lifetime: float,
     ) -> None:
         self.database = database
         self.upstreams = upstreams
@@ -77,6 +80,7 @@ class Gateway:
         self.models = models
         self.clock = clock
         self.limits = limits
+        self._margins = KeyedCache(self._margin, lifetime=cache_lifetime)
 
     async def answer(self, request: Request, *, capability: Capability, path: str) -> Response:
         """Serves one call, billed. Raises what it is refused or fails with, which costs nothing."""
@@ -107,8 +111,9 @@ class Gateway:
         candidates = await self.upstreams.candidates(incoming.model)
         if not candidates:
             raise ModelNotFound(incoming.model)
+        margin = await self._margins.get(payer.tenant_id)
         quotes = {
-            upstream.id: await self.tariffs.quote(capability, incoming.model, upstream=upstream)
+            upstream.id: await self.tariffs.quote(capability, incoming.model, upstream=upstream, tenant_margin=margin)
             for upstream in candidates
         }
         policy = self.limits.estimate
@@ -131,9 +136,13 @@ class Gateway:
             quotes=quotes,
             expected=quantities,
             admitted=admitted,
-            request_id=new_id("req") if "x-request-id" in request.headers else request.scope["state"]["request_id"],
+            request_id=request.scope["state"]["request_id"],
             started_at=started_at,
         )
+
+    async def _margin(self, tenant_id: str) -> Decimal | None:
+        async with self.database.connection() as connection:
+            return (await terms_of(connection, tenant_id)).margin
 
     async def _give_back(self, call: Call) -> None:
         if not call.billed:
@@ -166,7 +175,7 @@ class Gateway:
         return WholeAnswer(body, response, headers=billed_headers(call, response, charged))
 
     async def _audio(self, call: Call, response: aiohttp.ClientResponse) -> Response:
-        """Sound is passed on as it comes. Its price is known from the text, so that it is charged with its first bytes."""
+        """Sound is passed on as it comes. The text has its price, so that it is charged with its first bytes."""
         first = await _first(response)
         reading = read_headers(response.headers)
         charged = await self.settler.settle(call.finished(reading, outcome=Outcome.COMPLETED))

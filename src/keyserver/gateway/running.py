@@ -11,6 +11,7 @@ from keyserver.gateway.proxy import Gateway, Limits
 from keyserver.gateway.settling import Settler
 from keyserver.gateway.tariffs import Tariffs
 from keyserver.gateway.upstreams import Upstreams
+from keyserver.kit.cache import LIFETIME
 from keyserver.kit.clock import Clock
 from keyserver.kit.db import Database
 from keyserver.kit.supervise import repeat
@@ -30,6 +31,7 @@ async def running_gateway(
     limits: Limits,
     connections: int,
     directory: Path,
+    cache_lifetime: float = LIFETIME,
 ) -> AsyncIterator[Gateway]:
     """Settles what was left over at the start and ever again; at the end, all that is still on its way.
 
@@ -50,6 +52,7 @@ async def running_gateway(
             models=ListedModels(upstreams, tariffs, forwarder),
             clock=clock,
             limits=limits,
+            cache_lifetime=cache_lifetime,
         )
     finally:
         await settler.drain()
