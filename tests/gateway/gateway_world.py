@@ -108,7 +108,7 @@ async def served(settings: Settings, database_url: str) -> AsyncIterator[str]:
         await serving
 
 
-async def furnish(api: httpx.AsyncClient, *, usd: str = "100", per_minute: int = 1_000_000) -> dict[str, Any]:
+async def furnish(api: httpx.AsyncClient, *, usd: str = "100") -> dict[str, Any]:
     """Rates for `m`, and the tenant acme with a key and credit; returns the key's document."""
     for capability in ("chat", "completions", "embeddings"):
         for unit, price in RATES.items():
@@ -120,9 +120,6 @@ async def furnish(api: httpx.AsyncClient, *, usd: str = "100", per_minute: int =
     await a_tenant(api)
     entry = {"tenant_id": "acme", "type": "grant", "amount_usd": usd, "reference_id": "start"}
     assert (await api.post("/admin/ledger/entries", json=entry, headers=AS_ADMIN)).is_success
-    limits = {"llm_per_minute": per_minute, "image_per_minute": per_minute, "audio_per_minute": per_minute}
-    answer = await api.put("/admin/tenants/acme/limits", json=limits, headers=AS_ADMIN)
-    assert answer.is_success, answer.text
     return cast(dict[str, Any], await a_key(api))
 
 

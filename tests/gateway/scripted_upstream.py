@@ -116,7 +116,8 @@ class ScriptedUpstream:
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
-        self.received.append(Received(request.path, request.query_string, dict(request.headers), body))
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        self.received.append(Received(request.path, request.query_string, headers, body))
         if request.path == "/v1/models":
             return await answers({"object": "list", "data": [{"id": "m", "object": "model"}]})(request)
         play = self.script.pop(0) if len(self.script) > 1 else (self.script or [answers(completion())])[0]

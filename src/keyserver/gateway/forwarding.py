@@ -4,6 +4,7 @@ A call is sent to the next upstream only where the one before cannot have begun 
 about, its breaker was open, or it said itself that it does not serve now (429, 502, 503, 504).
 """
 
+import io
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -27,11 +28,12 @@ _ELSEWHERE = frozenset({429, 502, 503, 504})
 _ILL = frozenset({502, 503, 504})
 #: Servers close idle connections after 5 seconds and more; ours go first, so that none is used while it closes.
 _KEPT_SECONDS = 4.0
+_LONG = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """What is sent, to whichever upstream. `key` is the caller's, which must not pass."""
+    """What is sent, to whichever upstream. `query` has its question mark; `key` is the caller's, which must not pass."""
 
     method: str
     path: str
@@ -89,7 +91,7 @@ class Forwarder:
             response = await self._session.request(
                 outgoing.method,
                 URL(upstream.base_url + outgoing.path + outgoing.query, encoded=True),
-                data=outgoing.body,
+                data=_sendable(outgoing.body),
                 headers=upward(
                     outgoing.headers,
                     key=outgoing.key,
@@ -141,6 +143,11 @@ class _NotSent(Exception):
 
     def __init__(self, error: GatewayError) -> None:
         self.error = error
+
+
+def _sendable(body: bytes | None) -> bytes | io.BytesIO | None:
+    """A long body is written piece by piece, so that the event loop serves others meanwhile."""
+    return io.BytesIO(body) if body is not None and len(body) > _LONG else body
 
 
 async def read_whole(response: aiohttp.ClientResponse, *, limit: int) -> bytes:

@@ -88,7 +88,7 @@ class Gateway:
         outgoing = Outgoing(
             method="POST",
             path=path,
-            query=request.url.query,
+            query=f"?{request.url.query}" if request.url.query else "",
             headers=request.scope["headers"],
             body=call.incoming.body,
             key=_bearer(request),
