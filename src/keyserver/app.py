@@ -14,11 +14,14 @@ from keyserver.access.tenants import KnownTenants
 from keyserver.addresses import routes as addresses
 from keyserver.addresses.indexes import Indexes
 from keyserver.addresses.issuing import Rings
-from keyserver.assembly import open_database, price_policy
+from keyserver.assembly import configured_upstream, estimate_policy, open_database, price_policy
 from keyserver.chains import routes as chains
 from keyserver.chains.registry import Registry
 from keyserver.charges import routes as charges
 from keyserver.demo import routes as demo
+from keyserver.gateway import tariff_routes
+from keyserver.gateway.tariffs import Tariffs
+from keyserver.gateway.upstreams import Upstreams
 from keyserver.kit.cache import LIFETIME
 from keyserver.kit.clock import Clock, utc_now
 from keyserver.kit.egress import EgressPolicy
@@ -60,6 +63,11 @@ def create_app(
         state.rings = Rings()
         state.indexes = Indexes(database)
         state.prices = PriceBook(database, policy=price_policy(settings), lifetime=cache_lifetime)
+        state.upstreams = Upstreams(
+            database, master=master, configured=configured_upstream(settings), cache_lifetime=cache_lifetime
+        )
+        state.tariffs = Tariffs(database, clock=clock, default_margin=settings.margin, cache_lifetime=cache_lifetime)
+        state.estimate_policy = estimate_policy(settings)
         state.egress = EgressPolicy(settings.webhook_allow)
         state.charge_lifetime_seconds = settings.charge_lifetime_seconds
         try:
@@ -85,6 +93,7 @@ def create_app(
         ledger.admin_router,
         charges.admin_router,
         watching.router,
+        tariff_routes.router,
     ):
         app.include_router(router)
     if settings.demo:
