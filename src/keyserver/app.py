@@ -14,13 +14,13 @@ from keyserver.access.tenants import KnownTenants
 from keyserver.addresses import routes as addresses
 from keyserver.addresses.indexes import Indexes
 from keyserver.addresses.issuing import Rings
-from keyserver.assembly import open_database, price_policy
+from keyserver.assembly import configured_upstream, estimate_policy, open_database, price_policy
 from keyserver.chains import routes as chains
 from keyserver.chains.registry import Registry
 from keyserver.charges import routes as charges
 from keyserver.demo import routes as demo
 from keyserver.gateway import routes as gateway
-from keyserver.gateway.estimate import EstimatePolicy
+from keyserver.gateway import tariff_routes
 from keyserver.gateway.proxy import Limits
 from keyserver.gateway.running import running_gateway
 from keyserver.gateway.streams import Patience
@@ -67,18 +67,21 @@ def create_app(
         state.rings = Rings()
         state.indexes = Indexes(database)
         state.prices = PriceBook(database, policy=price_policy(settings), lifetime=cache_lifetime)
+        state.upstreams = Upstreams(
+            database, master=master, configured=configured_upstream(settings), cache_lifetime=cache_lifetime
+        )
+        state.tariffs = Tariffs(database, clock=clock, default_margin=settings.margin, cache_lifetime=cache_lifetime)
+        state.estimate_policy = estimate_policy(settings)
         state.egress = EgressPolicy(settings.webhook_allow)
         state.charge_lifetime_seconds = settings.charge_lifetime_seconds
-        upstreams = Upstreams(database, master=master, cache_lifetime=cache_lifetime)
-        tariffs = Tariffs(database, clock=clock, cache_lifetime=cache_lifetime)
         patience = Patience(settings.call_seconds, settings.call_linger_seconds)
         try:
             async with running_gateway(
                 database,
-                upstreams=upstreams,
-                tariffs=tariffs,
+                upstreams=state.upstreams,
+                tariffs=state.tariffs,
                 clock=clock,
-                limits=Limits(patience, EstimatePolicy()),
+                limits=Limits(patience, state.estimate_policy),
                 connections=settings.upstream_connections,
                 directory=settings.data_dir.expanduser() / "unsettled",
                 cache_lifetime=cache_lifetime,
@@ -106,6 +109,7 @@ def create_app(
         ledger.admin_router,
         charges.admin_router,
         watching.router,
+        tariff_routes.router,
     ):
         app.include_router(router)
     if settings.demo:

@@ -2,11 +2,14 @@
 
 import os
 from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic import AfterValidator, AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from keyserver.gateway.tariff_schemas import MAX_MARGIN, base_url
 
 PREFIX = "KEYSERVER_"
 #: Variables of ours that are no setting of the server: the command line's and the client's own.
@@ -65,6 +68,21 @@ class Settings(BaseSettings):
         2.0, ge=0, description="How long a stream is read on after its client has gone, for the usage at its end"
     )
     upstream_connections: int = Field(1000, ge=1, description="Most connections of a process to upstreams")
+    upstream_url: Annotated[str, AfterValidator(base_url)] | None = Field(
+        None, description="Where calls go that no registered upstream serves, such as https://api.openai.com/v1"
+    )
+    upstream_api_key: SecretStr | None = Field(None, description="That upstream's key")
+    margin: Decimal = Field(
+        Decimal("1.3"),
+        gt=0,
+        le=MAX_MARGIN,
+        description="What costs are multiplied by, unless tenant or upstream say else",
+    )
+    estimate_output_tokens: int = Field(
+        2048, ge=1, le=1_000_000, description="Expected of a call that names no maximum"
+    )
+    estimate_floor_usd: Decimal = Field(Decimal("0.000001"), ge=0, le=1000, description="Least that a call holds")
+    estimate_cap_usd: Decimal = Field(Decimal(100), gt=0, le=1_000_000, description="Most that a call holds")
 
     @field_validator("webhook_allow", "price_sources", mode="before")
     @classmethod

@@ -6,6 +6,7 @@ from keyserver.chains import models as chains
 from keyserver.charges import models as charges
 from keyserver.demo import models as demo
 from keyserver.gateway import models as gateway
+from keyserver.gateway import tariff_models as tariffs
 from keyserver.kit.orm import Base
 from keyserver.ledger import models as ledger
 from keyserver.pricing import models as pricing
@@ -22,6 +23,7 @@ __all__ = [
     "ledger",
     "metadata",
     "pricing",
+    "tariffs",
     "watching",
     "webhooks",
 ]

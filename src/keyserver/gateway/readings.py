@@ -4,9 +4,10 @@ What an upstream says is believed only while it is possible: counts are whole an
 million dollars. Otherwise it has said nothing.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 from keyserver.gateway.capabilities import Capability
@@ -14,6 +15,7 @@ from keyserver.gateway.tariff import Quantities
 from keyserver.gateway.tokens import weight_of
 
 COST_HEADER = "x-openrouter-cost"
+_NUMBER = re.compile(r"[0-9]{1,20}(\.[0-9]{1,40})?([eE][+-]?[0-9]{1,3})?")
 _MOST_COST_USD = Decimal(1_000_000)
 _MOST = 1_000_000_000
 _TEXTS = ("content", "reasoning", "reasoning_content", "refusal", "text")
@@ -144,13 +146,13 @@ def _at(document: Any, path: tuple[str, ...]) -> Any:
 
 def _number(value: Any, *, most: Decimal | int) -> Decimal | None:
     """A JSON number, or its text, from 0 to `most`. A float is read as the digits it is written with."""
-    if isinstance(value, bool) or not isinstance(value, int | float | Decimal | str):
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
-    try:
-        number = Decimal(repr(value) if isinstance(value, float) else value)
-    except InvalidOperation:
+    text = value.strip() if isinstance(value, str) else repr(value)
+    if not _NUMBER.fullmatch(text):
         return None
-    return number if number.is_finite() and 0 <= number <= most else None
+    number = Decimal(text)
+    return number if 0 <= number <= most else None
 
 
 def _whole(value: Any) -> int | None:
