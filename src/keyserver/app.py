@@ -19,6 +19,8 @@ from keyserver.chains import routes as chains
 from keyserver.chains.registry import Registry
 from keyserver.charges import routes as charges
 from keyserver.demo import routes as demo
+from keyserver.gateway import hold_routes, limit_routes
+from keyserver.gateway.limits import DEFAULT_MARGIN, TenantMargins
 from keyserver.kit.cache import LIFETIME
 from keyserver.kit.clock import Clock, utc_now
 from keyserver.kit.egress import EgressPolicy
@@ -62,6 +64,9 @@ def create_app(
         state.prices = PriceBook(database, policy=price_policy(settings), lifetime=cache_lifetime)
         state.egress = EgressPolicy(settings.webhook_allow)
         state.charge_lifetime_seconds = settings.charge_lifetime_seconds
+        state.tenant_margins = TenantMargins(database, cache_lifetime=cache_lifetime)
+        state.default_margin = DEFAULT_MARGIN
+        state.top_up_url = settings.top_up_url
         try:
             yield
         finally:
@@ -76,6 +81,7 @@ def create_app(
         addresses.router,
         charges.hot_router,
         charges.router,
+        hold_routes.router,
         ledger.router,
         health.router,
         addresses.admin_router,
@@ -85,6 +91,8 @@ def create_app(
         ledger.admin_router,
         charges.admin_router,
         watching.router,
+        limit_routes.router,
+        hold_routes.admin_router,
     ):
         app.include_router(router)
     if settings.demo:

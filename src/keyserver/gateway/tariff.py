@@ -1,4 +1,4 @@
-"""What a call costs and what is charged for it: quantities × rates, then the margin (pure).
+"""What a call costs and what is charged for it: quantities at their rates, then the margin (pure).
 
 A model's own rates are those of one capability whose pattern matches its name; the most specific pattern wins, and
 all units of that pattern add up:
@@ -22,6 +22,15 @@ from fractions import Fraction
 from typing import Protocol
 
 from keyserver.kit.money import NANOS_PER_USD
+
+
+class CostSource(StrEnum):
+    """Who says what a call cost: the upstream, its usage at our rates, an estimate, or a caller of the holds API."""
+
+    UPSTREAM = "upstream"
+    USAGE = "usage"
+    ESTIMATE = "estimate"
+    STATED = "stated"
 
 
 class Unit(StrEnum):
@@ -116,12 +125,12 @@ class Quote:
         return nanos_up(self.price.cost_usd(quantities))
 
     def charge_nanos(self, cost_nanos: int) -> int:
-        """What is charged for a cost: × margin, rounded up to a nanodollar."""
+        """What is charged for a cost: times the margin, rounded up to a nanodollar."""
         return charge_nanos(cost_nanos, margin=self.margin)
 
 
 def charge_nanos(cost_nanos: int, *, margin: Decimal) -> int:
-    """Cost × margin in nanodollars, rounded up."""
+    """Cost times margin in nanodollars, rounded up."""
     numerator, denominator = margin.as_integer_ratio()
     charged: int = -(-cost_nanos * numerator // denominator)
     return charged
