@@ -19,8 +19,9 @@ from keyserver.chains import routes as chains
 from keyserver.chains.registry import Registry
 from keyserver.charges import routes as charges
 from keyserver.demo import routes as demo
+from keyserver.gateway import hold_routes, limit_routes, tariff_routes
 from keyserver.gateway import routes as gateway
-from keyserver.gateway import tariff_routes
+from keyserver.gateway.limits import TenantMargins
 from keyserver.gateway.proxy import Limits
 from keyserver.gateway.running import running_gateway
 from keyserver.gateway.streams import Patience
@@ -75,16 +76,19 @@ def create_app(
         state.egress = EgressPolicy(settings.webhook_allow)
         state.charge_lifetime_seconds = settings.charge_lifetime_seconds
         patience = Patience(settings.call_seconds, settings.call_linger_seconds)
+        state.tenant_margins = TenantMargins(database, cache_lifetime=cache_lifetime)
+        state.default_margin = settings.margin
+        state.top_up_url = settings.top_up_url
         try:
             async with running_gateway(
                 database,
                 upstreams=state.upstreams,
                 tariffs=state.tariffs,
+                margins=state.tenant_margins,
                 clock=clock,
-                limits=Limits(patience, state.estimate_policy),
+                limits=Limits(patience, state.estimate_policy, settings.top_up_url),
                 connections=settings.upstream_connections,
                 directory=settings.data_dir.expanduser() / "unsettled",
-                cache_lifetime=cache_lifetime,
             ) as state.gateway:
                 yield
         finally:
@@ -100,6 +104,7 @@ def create_app(
         charges.hot_router,
         charges.router,
         gateway.router,
+        hold_routes.router,
         ledger.router,
         health.router,
         addresses.admin_router,
@@ -110,6 +115,8 @@ def create_app(
         charges.admin_router,
         watching.router,
         tariff_routes.router,
+        limit_routes.router,
+        hold_routes.admin_router,
     ):
         app.include_router(router)
     if settings.demo:

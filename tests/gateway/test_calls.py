@@ -103,7 +103,10 @@ async def test_a_call_over_the_limit_is_refused_by_us_and_never_reaches_the_upst
     answers_ = [await world.chat() for _ in range(61)]
 
     assert [each.status_code for each in answers_] == [200] * 60 + [429]
-    assert answers_[-1].json()["error"] | {"type": "rate_limit_error", "code": "rate_limit_exceeded"} == answers_[-1].json()["error"]
+    assert (
+        answers_[-1].json()["error"] | {"type": "rate_limit_error", "code": "rate_limit_exceeded"}
+        == answers_[-1].json()["error"]
+    )
     assert len(upstream.received) == 60
 
 

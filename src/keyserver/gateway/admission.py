@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from keyserver.gateway.capabilities import group_of
+from keyserver.gateway.capabilities import Group, group_of
 from keyserver.gateway.payer import Payer
 from keyserver.gateway.rate import CALLS, DEFAULT_PER_MINUTE, HEAD, ONE_MORE, RateState, instant_of, rate_state
 from keyserver.gateway.refusals import refusal
@@ -67,30 +67,25 @@ ADMIT = f"""
 
 
 async def admit(
-    connect: Connect, *, payer: Payer, capability: str, estimate_nanos: int, ttl: timedelta, now: datetime
+    connect: Connect,
+    *,
+    payer: Payer,
+    capability: str,
+    estimate_nanos: int,
+    ttl: timedelta,
+    now: datetime,
+    top_up_url: str | None = None,
 ) -> Admitted:
     """Holds the estimate until it is settled or voided, or `ttl` has passed.
 
-    Admitted when available (balance − pending holds) covers the estimate, or goes below zero by no more than the grace
+    Admitted when available (balance - pending holds) covers the estimate, or goes below zero by no more than the grace
     of a tenant that was credited before. Raises SpendingCapReached, RateLimited, InsufficientCredits or
-    CreditsExhausted; a platform service is refused for its rate alone.
+    CreditsExhausted; a platform service is refused for its rate alone. `top_up_url` is what a refusal for credit names.
     """
     group = group_of(capability)
-    default_limit = 0 if group is None else DEFAULT_PER_MINUTE[group]
     hold_id = new_id("hold")
-    day = utc_day(now)
-    second, millisecond = instant_of(now)
     arguments = (
-        payer.tenant_id,
-        group,
-        second,
-        millisecond,
-        default_limit,
-        tenant_account(payer.tenant_id).code,
-        estimate_nanos,
-        payer.unlimited,
-        day,
-        month_of(day),
+        *_judged(payer, group, estimate_nanos, now=now),
         hold_id,
         payer.instance_id,
         payer.attributed_tenant_id,
@@ -107,9 +102,28 @@ async def admit(
                 group=group,
                 estimate_nanos=estimate_nanos,
                 counted=row["buckets"] is not None,
+                top_up_url=top_up_url,
                 now=now,
             )
-    return Admitted(hold_id, estimate_nanos, row["available_nanos"], _rate(row, default_limit, now))
+    return Admitted(hold_id, estimate_nanos, row["available_nanos"], _rate(row, group, now))
+
+
+def _judged(payer: Payer, group: Group | None, estimate_nanos: int, *, now: datetime) -> tuple[Any, ...]:
+    """$1 to $10: what is asked, of whom, and when."""
+    day = utc_day(now)
+    second, millisecond = instant_of(now)
+    return (
+        payer.tenant_id,
+        group,
+        second,
+        millisecond,
+        None if group is None else DEFAULT_PER_MINUTE[group],
+        tenant_account(payer.tenant_id).code,
+        estimate_nanos,
+        payer.unlimited,
+        day,
+        month_of(day),
+    )
 
 
 async def _admit(connection: Connection, tenant_id: str, arguments: tuple[Any, ...]) -> Any:
@@ -121,8 +135,8 @@ async def _admit(connection: Connection, tenant_id: str, arguments: tuple[Any, .
     return await connection.fetchrow(ADMIT, *arguments)
 
 
-def _rate(row: Any, default_limit: int, now: datetime) -> RateState | None:
-    if row["buckets"] is None:
+def _rate(row: Any, group: Group | None, now: datetime) -> RateState | None:
+    if group is None:
         return None
-    limit = default_limit if row["per_minute"] is None else row["per_minute"]
+    limit = DEFAULT_PER_MINUTE[group] if row["per_minute"] is None else row["per_minute"]
     return rate_state(limit=limit, head_second=row["head_second"], buckets=row["buckets"], now=now)

@@ -13,12 +13,13 @@ from typing import cast
 
 from fastapi import Request
 
+from keyserver.access.deps import owner_of
 from keyserver.access.errors import OtherTenant
-from keyserver.access.keys import KeyOwner, KeyRing
+from keyserver.access.keys import KeyOwner
 from keyserver.access.models import TenantType
 from keyserver.access.tenants import KnownTenants
 from keyserver.gateway.errors import AttributionNotAllowed, KeyRefused
-from keyserver.kit.problems import BadRequest
+from keyserver.kit.problems import BadRequest, Unauthorized
 
 _TENANT_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
@@ -39,9 +40,7 @@ class Payer:
 
 async def payer_of(request: Request) -> Payer:
     """Who pays; raises KeyRefused (401), Forbidden (403) or BadRequest (400) for every wrong use of the headers."""
-    owner = await cast(KeyRing, request.app.state.keys).owner(_key(request))
-    if owner is None:
-        raise KeyRefused("This API key is not known, has expired or was revoked", code="invalid_api_key")
+    owner = await _owner(request)
     tenants = cast(KnownTenants, request.app.state.known_tenants)
     named = _one(request, "X-Tenant-Id", code="invalid_tenant_id")
     attributed = _one(request, "X-Attribute-To", code="invalid_attribution")
@@ -58,14 +57,17 @@ async def payer_of(request: Request) -> Payer:
     )
 
 
-def _key(request: Request) -> str:
-    header = request.headers.get("authorization")
-    if header is None or not header.strip():
+async def _owner(request: Request) -> KeyOwner:
+    header = request.headers.get("authorization", "").strip()
+    if not header:
         raise KeyRefused("Send your API key in the Authorization header: `Bearer ks_…`", code="missing_api_key")
     scheme, _, key = header.partition(" ")
     if scheme.lower() != "bearer" or not key.strip():
         raise KeyRefused("The Authorization header must be `Bearer`, a space and the key", code="invalid_auth_format")
-    return key.strip()
+    try:
+        return await owner_of(request)
+    except Unauthorized:
+        raise KeyRefused("This API key is not known, has expired or was revoked", code="invalid_api_key") from None
 
 
 def _one(request: Request, header: str, *, code: str) -> str | None:

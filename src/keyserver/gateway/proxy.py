@@ -3,12 +3,12 @@
 import asyncio
 from dataclasses import dataclass
 from datetime import timedelta
-from decimal import Decimal
 
 import aiohttp
 import orjson
 from fastapi import Request, Response
 
+from keyserver.access.deps import bearer_token
 from keyserver.gateway.admission import admit
 from keyserver.gateway.answers import PassedAnswer, StreamedAnswer, WholeAnswer, billed_headers
 from keyserver.gateway.billing import Outcome
@@ -24,6 +24,7 @@ from keyserver.gateway.call_errors import (
 from keyserver.gateway.capabilities import Capability
 from keyserver.gateway.estimate import EstimatePolicy, estimate_nanos, expected
 from keyserver.gateway.forwarding import Forwarder, Outgoing, read_whole
+from keyserver.gateway.limits import TenantMargins
 from keyserver.gateway.listing import ListedModels
 from keyserver.gateway.metering import read_answer
 from keyserver.gateway.payer import payer_of
@@ -33,10 +34,8 @@ from keyserver.gateway.settling import Settler
 from keyserver.gateway.streams import Patience
 from keyserver.gateway.tariffs import Tariffs
 from keyserver.gateway.upstreams import Upstream, Upstreams
-from keyserver.kit.cache import KeyedCache
 from keyserver.kit.clock import Clock
 from keyserver.kit.db import Database
-from keyserver.ledger.terms import terms_of
 
 #: Bytes of an answer that is read whole, and of an error.
 _LONGEST_ANSWER = 256 * 1024 * 1024
@@ -45,10 +44,11 @@ _LONGEST_ERROR = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long one call may take, and the estimate's floor and cap."""
+    """How long one call may take, the estimate's floor and cap, and where whoever lacks credit is sent."""
 
     patience: Patience
     estimate: EstimatePolicy
+    top_up_url: str | None
 
     @property
     def hold_lifetime(self) -> timedelta:
@@ -65,22 +65,22 @@ class Gateway:
         *,
         upstreams: Upstreams,
         tariffs: Tariffs,
+        margins: TenantMargins,
         forwarder: Forwarder,
         settler: Settler,
         models: ListedModels,
         clock: Clock,
         limits: Limits,
-        cache_lifetime: float,
     ) -> None:
         self.database = database
         self.upstreams = upstreams
         self.tariffs = tariffs
+        self.margins = margins
         self.forwarder = forwarder
         self.settler = settler
         self.models = models
         self.clock = clock
         self.limits = limits
-        self._margins = KeyedCache(self._margin, lifetime=cache_lifetime)
 
     async def answer(self, request: Request, *, capability: Capability, path: str) -> Response:
         """Serves one call, billed. Raises what it is refused or fails with, which costs nothing."""
@@ -91,7 +91,7 @@ class Gateway:
             query=f"?{request.url.query}" if request.url.query else "",
             headers=request.scope["headers"],
             body=call.incoming.body,
-            key=_bearer(request),
+            key=bearer_token(request),
             request_id=call.request_id,
         )
         try:
@@ -111,7 +111,7 @@ class Gateway:
         candidates = await self.upstreams.candidates(incoming.model)
         if not candidates:
             raise ModelNotFound(incoming.model)
-        margin = await self._margins.get(payer.tenant_id)
+        margin = await self.margins.of(payer.tenant_id)
         quotes = {
             upstream.id: await self.tariffs.quote(capability, incoming.model, upstream=upstream, tenant_margin=margin)
             for upstream in candidates
@@ -127,6 +127,7 @@ class Gateway:
             estimate_nanos=estimate_nanos(quotes[candidates[0].id], quantities, policy=policy),
             ttl=self.limits.hold_lifetime,
             now=started_at,
+            top_up_url=self.limits.top_up_url,
         )
         return Call(
             capability=capability,
@@ -139,10 +140,6 @@ class Gateway:
             request_id=request.scope["state"]["request_id"],
             started_at=started_at,
         )
-
-    async def _margin(self, tenant_id: str) -> Decimal | None:
-        async with self.database.connection() as connection:
-            return (await terms_of(connection, tenant_id)).margin
 
     async def _give_back(self, call: Call) -> None:
         if not call.billed:
@@ -185,10 +182,6 @@ class Gateway:
 def _is_json(call: Call, media_type: str) -> bool:
     """Transcriptions may be asked for as text; everything else that is no sound is JSON, whatever it calls itself."""
     return media_type == "application/json" or call.capability is not Capability.TRANSCRIPTIONS
-
-
-def _bearer(request: Request) -> str:
-    return request.headers["authorization"].partition(" ")[2].strip()
 
 
 async def _first(response: aiohttp.ClientResponse) -> bytes:

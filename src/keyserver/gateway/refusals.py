@@ -22,7 +22,14 @@ _WINDOW = "SELECT per_minute, head_second, buckets FROM rate_windows WHERE tenan
 
 
 async def refusal(
-    connection: Connection, *, tenant_id: str, group: Group | None, estimate_nanos: int, counted: bool, now: datetime
+    connection: Connection,
+    *,
+    tenant_id: str,
+    group: Group | None,
+    estimate_nanos: int,
+    counted: bool,
+    top_up_url: str | None,
+    now: datetime,
 ) -> GatewayError:
     """What to raise, in the order of judgement: cap, rate, credit. `counted`: the rate had let the call through."""
     credit = await credit_of(connection, tenant_id, now=now)
@@ -30,7 +37,9 @@ async def refusal(
     cap = _cap_reached(credit, terms, estimate_nanos, now=now)
     if group is not None and not counted and cap is None:
         return await _rate_limited(connection, tenant_id, group, now=now)
-    return cap or _credit_refused(credit, terms, estimate_nanos)
+    refused = cap or _credit_refused(credit, terms, estimate_nanos)
+    refused.members["topUpUrl"] = top_up_url
+    return refused
 
 
 def _cap_reached(credit: Credit, terms: Terms, estimate_nanos: int, *, now: datetime) -> SpendingCapReached | None:
@@ -76,7 +85,6 @@ def _members(
 ) -> dict[str, Any]:
     return {
         "needsCredits": needs_credits,
-        "topUpUrl": None,
         "currentBalanceCents": nanos_to_cents_down(credit.balance_nanos),
         "requiredCents": -(-estimate_nanos // NANOS_PER_CENT),
         "availableUsd": format_nanos(credit.available_nanos),

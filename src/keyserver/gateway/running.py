@@ -6,12 +6,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from keyserver.gateway.forwarding import Forwarder
+from keyserver.gateway.limits import TenantMargins
 from keyserver.gateway.listing import ListedModels
 from keyserver.gateway.proxy import Gateway, Limits
 from keyserver.gateway.settling import Settler
 from keyserver.gateway.tariffs import Tariffs
 from keyserver.gateway.upstreams import Upstreams
-from keyserver.kit.cache import LIFETIME
 from keyserver.kit.clock import Clock
 from keyserver.kit.db import Database
 from keyserver.kit.supervise import repeat
@@ -27,11 +27,11 @@ async def running_gateway(
     *,
     upstreams: Upstreams,
     tariffs: Tariffs,
+    margins: TenantMargins,
     clock: Clock,
     limits: Limits,
     connections: int,
     directory: Path,
-    cache_lifetime: float = LIFETIME,
 ) -> AsyncIterator[Gateway]:
     """Settles what was left over at the start and ever again; at the end, all that is still on its way.
 
@@ -47,12 +47,12 @@ async def running_gateway(
             database,
             upstreams=upstreams,
             tariffs=tariffs,
+            margins=margins,
             forwarder=forwarder,
             settler=settler,
             models=ListedModels(upstreams, tariffs, forwarder),
             clock=clock,
             limits=limits,
-            cache_lifetime=cache_lifetime,
         )
     finally:
         await settler.drain()

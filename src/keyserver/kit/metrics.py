@@ -37,7 +37,7 @@ UNSETTLED_CALLS = Gauge(
 )
 LEDGER_DISCREPANCIES = Gauge(
     "keyserver_ledger_discrepancies",
-    "Balances that are not the sum of their lines, and a trial balance that is not zero: 0 is right",
+    "Balances that are not the sum of their lines, held credit that is not its holds, an unbalanced trial balance",
     multiprocess_mode="mostrecent",
 )
 HOLDS_EXPIRED = Counter("keyserver_holds_expired_total", "Holds that expired: calls that were perhaps never billed")
