@@ -71,7 +71,7 @@ class World:
     async def is_billed(self, count: int = 1) -> list[dict[str, Any]]:
         """Waits until so many calls have their record; returns them."""
         async with asyncio.timeout(30):
-            while len(found := await self.records()) < count:
+            while len(found := await self.records()) < count:  # noqa: ASYNC110 - the database tells no event
                 await asyncio.sleep(0.02)
         return found
 

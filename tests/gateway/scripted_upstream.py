@@ -43,7 +43,7 @@ def chunk(text: str, **members: Any) -> dict[str, Any]:
 USAGE_CHUNK = chunk("", choices=[], usage=USAGE)
 
 
-def answers(document: Any, *, status: int = 200, headers: Mapping[str, str] = {}) -> Answer:  # noqa: B006
+def answers(document: Any, *, status: int = 200, headers: Mapping[str, str] = {}) -> Answer:
     body = document if isinstance(document, bytes) else json.dumps(document).encode()
 
     async def answer(_: web.Request) -> web.StreamResponse:
@@ -110,6 +110,12 @@ class ScriptedUpstream:
         self.received: list[Received] = []
         self.script: list[Answer] = []
         self._runner: web.AppRunner | None = None
+        self._asked = asyncio.Event()
+
+    async def is_asked(self) -> None:
+        """Waits for the first request."""
+        async with asyncio.timeout(30):
+            await self._asked.wait()
 
     def plays(self, *script: Answer) -> None:
         self.script = list(script)
@@ -118,6 +124,7 @@ class ScriptedUpstream:
         body = await request.read()
         headers = {name.lower(): value for name, value in request.headers.items()}
         self.received.append(Received(request.path, request.query_string, headers, body))
+        self._asked.set()
         if request.path == "/v1/models":
             return await answers({"object": "list", "data": [{"id": "m", "object": "model"}]})(request)
         play = self.script.pop(0) if len(self.script) > 1 else (self.script or [answers(completion())])[0]

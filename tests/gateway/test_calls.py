@@ -26,7 +26,8 @@ async def test_an_answer_is_the_upstreams_very_bytes_with_what_it_cost(
 
 
 async def test_the_upstream_gets_the_very_bytes_the_caller_sent(world: World, upstream: ScriptedUpstream) -> None:
-    body = b'{"messages" : [{"role":"user","content":"\\ud83d \\u0000"}],\n"unheard_of": 12345678901234567890.5, "model":"m"}'
+    body = b'{"messages" : [{"role":"user","content":"\\ud83d \\u0000"}],\n"unheard_of": 1234567890123456789012.5, '
+    body += b'"model":"m"}'
     headers = {**world.as_acme, "content-type": "application/json; charset=utf-8", "openai-beta": "x=1"}
     answer = await world.api.post("/v1/chat/completions?api-version=3", content=body, headers=headers)
 
