@@ -32,7 +32,7 @@ FIXTURES = [
     _on("fail", {"error": {"message": "Boom", "type": "server_error"}, "status": 500}),
     _on("slow down", {"error": {"message": "Slow", "type": "rate_limit_error"}, "status": 429}),
     _on("garble", {"content": "x"}, chaos={"malformedRate": 1.0}),
-    _on("cut", {"content": "This will be cut short"}, truncateAfterChunks=3),
+    _on("cut", {"content": "This will be cut short"}, truncateAfterChunks=3, latency=100),
     _on("wait", {"content": "At last"}, latency=500),
     _on("embed me", {"embedding": [0.25, -0.5]}, by="inputText"),
     _on("image", {"image": {"url": "https://example.com/cat.png"}}, by="endpoint"),
@@ -121,8 +121,11 @@ async def test_embeddings_images_speech_and_transcriptions(aimock_world: World, 
     assert await aimock_world.held_nanos() == 0
 
 
-async def test_models_can_be_listed(client: openai.AsyncOpenAI) -> None:
-    assert [model.id async for model in client.models.list()] == []  # none of aimock's own is priced as `m` is
+async def test_models_can_be_listed_and_looked_up(client: openai.AsyncOpenAI) -> None:
+    listed = [model.id async for model in client.models.list()]
+
+    assert listed == sorted(listed) and "gpt-4o" in listed
+    assert (await client.models.retrieve("gpt-4o")).id == "gpt-4o"
 
 
 async def test_faults_are_the_sdks_own_errors_and_cost_nothing(aimock_world: World, client: openai.AsyncOpenAI) -> None:

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 from tests.builders import AS_ADMIN
 from tests.gateway.gateway_world import CHARGE_OF_A_COMPLETION, World, gateway
 from tests.gateway.scripted_upstream import KEY, ScriptedUpstream, answers, completion, hang_up, silence
