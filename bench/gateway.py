@@ -45,7 +45,7 @@ def running(database_url: str, log: Path) -> Iterator[Pair]:
     ):
         for unit in ("1K-input-tokens", "1K-output-tokens"):
             _put(gateway, "/admin/rates", {"capability": "chat", "model": MODEL, "unit": unit, "price_usd": "0.001"})
-        _put(gateway, "/admin/tenants/platform/limits", {"llm_per_minute": 1_000_000_000})
+        _put(gateway, "/admin/tenants/platform/limits", {"llm_per_minute": 1_000_000})
         yield Pair(gateway, upstream.url)
 
 

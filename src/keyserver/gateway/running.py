@@ -17,7 +17,7 @@ from keyserver.kit.db import Database
 from keyserver.kit.supervise import repeat
 
 #: How long an answer may wait for a database that is away, before its call is kept on disk instead.
-_PATIENCE_SECONDS = 3.0
+_PATIENCE_SECONDS = 5.0
 _REPLAY_SECONDS = 5.0
 
 
