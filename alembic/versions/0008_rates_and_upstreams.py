@@ -1,7 +1,7 @@
 """Rates and upstreams of the gateway
 
 Revision ID: 0008
-Revises: 0001
+Revises: 0007
 """
 
 import sqlalchemy as sa
@@ -9,7 +9,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision = "0008"
-down_revision = "0001"
+down_revision = "0007"
 branch_labels = None
 depends_on = None
 

@@ -19,7 +19,8 @@ from keyserver.chains import routes as chains
 from keyserver.chains.registry import Registry
 from keyserver.charges import routes as charges
 from keyserver.demo import routes as demo
-from keyserver.gateway import tariff_routes
+from keyserver.gateway import hold_routes, limit_routes, tariff_routes
+from keyserver.gateway.limits import TenantMargins
 from keyserver.gateway.tariffs import Tariffs
 from keyserver.gateway.upstreams import Upstreams
 from keyserver.kit.cache import LIFETIME
@@ -70,6 +71,9 @@ def create_app(
         state.estimate_policy = estimate_policy(settings)
         state.egress = EgressPolicy(settings.webhook_allow)
         state.charge_lifetime_seconds = settings.charge_lifetime_seconds
+        state.tenant_margins = TenantMargins(database, cache_lifetime=cache_lifetime)
+        state.default_margin = settings.margin
+        state.top_up_url = settings.top_up_url
         try:
             yield
         finally:
@@ -84,6 +88,7 @@ def create_app(
         addresses.router,
         charges.hot_router,
         charges.router,
+        hold_routes.router,
         ledger.router,
         health.router,
         addresses.admin_router,
@@ -93,6 +98,8 @@ def create_app(
         ledger.admin_router,
         charges.admin_router,
         watching.router,
+        limit_routes.router,
+        hold_routes.admin_router,
         tariff_routes.router,
     ):
         app.include_router(router)

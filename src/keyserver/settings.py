@@ -44,6 +44,10 @@ class Settings(BaseSettings):
     charge_lifetime_seconds: int = Field(1800, ge=60, le=604800, description="Default lifetime of a charge")
     ledger_check_seconds: float = Field(3600.0, gt=0, description="How often balances are compared with their lines")
 
+    top_up_url: str | None = Field(
+        None, description="Where a tenant adds credit; named in refusals and `credits.*` events"
+    )
+
     webhook_allow: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="CIDRs and host names that may be called although private"
     )

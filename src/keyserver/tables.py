@@ -5,6 +5,7 @@ from keyserver.addresses import models as addresses
 from keyserver.chains import models as chains
 from keyserver.charges import models as charges
 from keyserver.demo import models as demo
+from keyserver.gateway import models as gateway
 from keyserver.gateway import tariff_models as tariffs
 from keyserver.kit.orm import Base
 from keyserver.ledger import models as ledger
@@ -18,6 +19,7 @@ __all__ = [
     "chains",
     "charges",
     "demo",
+    "gateway",
     "ledger",
     "metadata",
     "pricing",

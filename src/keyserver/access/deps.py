@@ -8,7 +8,7 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 
 from keyserver.access.errors import AdminDisabled, OtherTenant
-from keyserver.access.keys import KeyRing, digest
+from keyserver.access.keys import KeyOwner, KeyRing, digest
 from keyserver.access.models import TenantType
 from keyserver.access.tenants import KnownTenants
 from keyserver.kit.problems import BadRequest, Unauthorized
@@ -33,10 +33,16 @@ def bearer_token(request: Request) -> str:
     return token.strip()
 
 
-async def caller_of(request: Request) -> Caller:
+async def owner_of(request: Request) -> KeyOwner:
+    """Whose key this is. Raises Unauthorized."""
     owner = await cast(KeyRing, request.app.state.keys).owner(bearer_token(request))
     if owner is None:
         raise Unauthorized
+    return owner
+
+
+async def caller_of(request: Request) -> Caller:
+    owner = await owner_of(request)
     tenant_id = request.headers.get("x-tenant-id") or owner.tenant_id
     if tenant_id != owner.tenant_id:
         if owner.tenant_type is not TenantType.PLATFORM_SERVICE:

@@ -29,9 +29,10 @@ WEBHOOK_ATTEMPTS = Counter("keyserver_webhook_attempts_total", "Webhook attempts
 PRICE_FETCHES = Counter("keyserver_price_fetches_total", "Price source fetches by outcome", ["source", "outcome"])
 LEDGER_DISCREPANCIES = Gauge(
     "keyserver_ledger_discrepancies",
-    "Balances that are not the sum of their lines, and a trial balance that is not zero: 0 is right",
+    "Balances that are not the sum of their lines, held credit that is not its holds, an unbalanced trial balance",
     multiprocess_mode="mostrecent",
 )
+HOLDS_EXPIRED = Counter("keyserver_holds_expired_total", "Holds that expired: calls that were perhaps never billed")
 TASK_FAILURES = Counter("keyserver_task_failures_total", "Background tasks that failed and were restarted", ["task"])
 
 #: (name, help, [(labels, value)]) of a gauge that is read from the database when asked.
