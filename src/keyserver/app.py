@@ -19,7 +19,7 @@ from keyserver.chains import routes as chains
 from keyserver.chains.registry import Registry
 from keyserver.charges import routes as charges
 from keyserver.demo import routes as demo
-from keyserver.gateway import hold_routes, limit_routes, tariff_routes
+from keyserver.gateway import hold_routes, limit_routes, tariff_routes, usage_routes
 from keyserver.gateway.limits import TenantMargins
 from keyserver.gateway.tariffs import Tariffs
 from keyserver.gateway.upstreams import Upstreams
@@ -101,6 +101,8 @@ def create_app(
         limit_routes.router,
         hold_routes.admin_router,
         tariff_routes.router,
+        usage_routes.router,
+        usage_routes.admin_router,
     ):
         app.include_router(router)
     if settings.demo:
