@@ -1,7 +1,7 @@
 """Rates and upstreams of the gateway
 
 Revision ID: 0008
-Revises: 0001
+Revises: 0007
 """
 
 import sqlalchemy as sa

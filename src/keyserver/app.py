@@ -19,7 +19,7 @@ from keyserver.chains import routes as chains
 from keyserver.chains.registry import Registry
 from keyserver.charges import routes as charges
 from keyserver.demo import routes as demo
-from keyserver.gateway import hold_routes, limit_routes, tariff_routes
+from keyserver.gateway import hold_routes, limit_routes, tariff_routes, usage_routes
 from keyserver.gateway import routes as gateway
 from keyserver.gateway.limits import TenantMargins
 from keyserver.gateway.proxy import Limits
@@ -114,9 +114,11 @@ def create_app(
         ledger.admin_router,
         charges.admin_router,
         watching.router,
-        tariff_routes.router,
         limit_routes.router,
         hold_routes.admin_router,
+        tariff_routes.router,
+        usage_routes.router,
+        usage_routes.admin_router,
     ):
         app.include_router(router)
     if settings.demo:

@@ -17,6 +17,7 @@ from keyserver.charges.errors import ChargeNotFound
 from keyserver.charges.expiry import expire_due
 from keyserver.charges.queries import Filter, get_charge, list_charges
 from keyserver.charges.settlement import _owners
+from keyserver.gateway.usage import Dimension, Period, usage
 from keyserver.kit.db import Database
 from keyserver.ledger.balances import tenant_history
 from keyserver.webhooks.claims import claim_due
@@ -112,3 +113,16 @@ async def test_due_deadlines_and_due_webhooks_are_read_from_their_partial_indexe
     async with database.connection() as connection:
         await claim_due(connection, now=NOW, until=NOW + timedelta(seconds=20), free=10, per_receiver=2, taken={})
     assert "ix_webhook_deliveries_due" in await seen.plans()
+
+
+@pytest.mark.parametrize("tenant_id", ["acme", None])
+async def test_usage_is_added_up_by_one_query_over_an_index_of_its_time(
+    noted: tuple[Database, Noted], tenant_id: str | None
+) -> None:
+    database, seen = noted
+    period = Period(NOW, NOW + timedelta(days=30))
+    async with database.transaction() as session:
+        await usage(session, period=period, group_by=list(Dimension), tenant_id=tenant_id)
+    plans = await seen.plans()
+    assert plans.count("Scan") == plans.count("Index Scan using ix_usage_records_") == 1, plans
+    assert "Index Cond: ((" in plans and "settled_at >=" in plans.partition("Index Cond")[2], plans

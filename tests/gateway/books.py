@@ -7,8 +7,9 @@ from typing import Any
 from tests.watching.world import add_tenant
 
 from keyserver.gateway.admission import Admitted, admit
-from keyserver.gateway.billing import CostSource, Metered, Outcome, Settled, settle
+from keyserver.gateway.billing import Metered, Outcome, Settled, settle
 from keyserver.gateway.payer import Payer
+from keyserver.gateway.tariff import CostSource
 from keyserver.kit.db import Database
 from keyserver.ledger.balances import discrepancies, held_discrepancies, trial_balance
 from keyserver.ledger.chart import CASH, tenant_account

@@ -146,7 +146,8 @@ def run(meter: StreamMeter, *chunks: bytes) -> bytes:
     return b"".join(meter.feed(chunk) for chunk in chunks) + meter.finish()
 
 
-def meter(*, usage_asked: bool = False, capability: Capability = CHAT, **headers: str) -> StreamMeter:
+def meter(*, usage_asked: bool = False, capability: Capability = CHAT, stated: str | None = None) -> StreamMeter:
+    headers = {} if stated is None else {"X-OpenRouter-Cost": stated}
     return StreamMeter(capability, usage_asked=usage_asked, headers=headers)
 
 
@@ -196,7 +197,7 @@ def test_a_cost_in_the_stream_or_its_headers_is_the_upstream_s_word() -> None:
     metered = meter()
     run(metered, event({"choices": [], "usage": USAGE | {"cost": 0.25}}))
     assert cost(metered.reading) == (250_000_000, CostSource.UPSTREAM)
-    by_header = meter(**{"X-OpenRouter-Cost": "0.5"})
+    by_header = meter(stated="0.5")
     run(by_header, HELLO)
     assert cost(by_header.reading) == (500_000_000, CostSource.UPSTREAM)
 

@@ -42,7 +42,7 @@ async def listing(api: httpx.AsyncClient, **query: Any) -> Any:
 
 @pytest.fixture
 def tariffs(database: Database, clock: ManualClock) -> Tariffs:
-    return Tariffs(database, clock=clock, cache_lifetime=0.0)
+    return Tariffs(database, clock=clock, default_margin=Decimal("1.3"), cache_lifetime=0.0)
 
 
 async def quote(tariffs: Tariffs, model: str, capability: str = "chat") -> Quote:

@@ -12,6 +12,7 @@ import asyncpg
 
 from keyserver.gateway.errors import HoldClosed, RequestIdUsed
 from keyserver.gateway.payer import Payer
+from keyserver.gateway.tariff import CostSource
 from keyserver.kit.clock import utc_day
 from keyserver.kit.db import Connect
 from keyserver.kit.ids import new_id
@@ -33,15 +34,6 @@ class Outcome(StrEnum):
     CLIENT_GONE = "client_gone"
     UPSTREAM_CUT = "upstream_cut"
     SHUTDOWN = "shutdown"
-
-
-class CostSource(StrEnum):
-    """Where the cost is from: the upstream's own figure, its usage times rates, an estimate, or the holds API's caller."""
-
-    UPSTREAM = "upstream"
-    USAGE = "usage"
-    ESTIMATE = "estimate"
-    STATED = "stated"
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,6 @@ from keyserver.kit.cache import LIFETIME, KeyedCache
 from keyserver.kit.db import Database
 from keyserver.ledger.models import CreditTerms
 
-DEFAULT_MARGIN = Decimal("1.3")
-
 
 async def set_limits(
     session: AsyncSession, *, tenant_id: str, terms: Mapping[str, Any], per_minute: Mapping[Group, int | None]

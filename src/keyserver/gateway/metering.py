@@ -35,10 +35,11 @@ def cost_of(reading: Reading, *, quote: Quote, sent: Quantities) -> tuple[int, C
     """The cost in nanodollars, rounded up, and who says so. `sent`: what was expected of the request."""
     if reading.stated_cost_usd is not None:
         return nanos_up(Fraction(reading.stated_cost_usd)), CostSource.UPSTREAM
-    cost = quote.price_of(reading.taken(sent))
-    counted = quote.price_of(replace(Quantities(), **reading.counted))
+    taken, counted = reading.taken(sent), reading.taken_by_count()
+    cost = quote.price_of(taken)
     # Where the price rests on something that the upstream did not count, it is an estimate.
-    return cost, CostSource.USAGE if cost == counted else CostSource.ESTIMATE
+    exact = taken == counted or cost == quote.price_of(counted)
+    return cost, CostSource.USAGE if exact else CostSource.ESTIMATE
 
 
 def _seen(capability: Capability, weight: int) -> dict[str, Any]:

@@ -10,8 +10,9 @@ from sqlalchemy import BigInteger, CheckConstraint, Index, Integer, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
-from keyserver.gateway.billing import CostSource, Outcome
+from keyserver.gateway.billing import Outcome
 from keyserver.gateway.capabilities import Group
+from keyserver.gateway.tariff import CostSource
 from keyserver.kit.orm import Base, Words, words_check
 
 

@@ -59,6 +59,10 @@ class Reading:
         """What the call took: as the upstream counted, else as we saw it, else as it was expected of what was sent."""
         return replace(sent, **{**self.seen, **self.counted})
 
+    def taken_by_count(self) -> Quantities:
+        """What the call took by the upstream's count alone."""
+        return Quantities(**self.counted)
+
     def merged(self, later: "Reading") -> "Reading":
         """Both readings of one answer; of what both say, the later."""
         stated = self.stated_cost_usd if later.stated_cost_usd is None else later.stated_cost_usd

@@ -8,10 +8,10 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from keyserver.gateway.billing import CostSource, Metered, Outcome, settle
+from keyserver.gateway.billing import Metered, Outcome, settle
 from keyserver.gateway.errors import HoldClosed, HoldNotFound
 from keyserver.gateway.payer import Payer
-from keyserver.gateway.tariff import charge_nanos
+from keyserver.gateway.tariff import CostSource, charge_nanos
 from keyserver.kit.db import Connect
 from keyserver.ledger import holds
 from keyserver.ledger.models import HoldStatus

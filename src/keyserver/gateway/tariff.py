@@ -19,7 +19,8 @@ from decimal import Decimal
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from fractions import Fraction
-from typing import Protocol
+from functools import cached_property
+from typing import Protocol, assert_never
 
 from keyserver.kit.money import NANOS_PER_USD
 
@@ -43,6 +44,9 @@ class Unit(StrEnum):
     CHARACTERS = "1K-characters"
 
 
+_THOUSANDS = frozenset({Unit.INPUT_TOKENS, Unit.OUTPUT_TOKENS, Unit.TOKENS, Unit.CHARACTERS})
+
+
 @dataclass(frozen=True, slots=True)
 class Quantities:
     """How much of everything one call took. The special tokens are parts of `input_tokens` and `output_tokens`."""
@@ -61,23 +65,25 @@ class Quantities:
     characters: int = 0
     service_tier: str | None = None
 
-    def of(self, unit: Unit) -> Fraction:
-        """How many of a rate's units this is."""
+    def count(self, unit: Unit) -> int | Fraction:
+        """How many tokens, characters, … of a rate's unit this is; of thousands, the single ones."""
         match unit:
             case Unit.INPUT_TOKENS:
-                return Fraction(self.input_tokens, 1000)
+                return self.input_tokens
             case Unit.OUTPUT_TOKENS:
-                return Fraction(self.output_tokens, 1000)
+                return self.output_tokens
             case Unit.TOKENS:
-                return Fraction(self.input_tokens + self.output_tokens, 1000)
+                return self.input_tokens + self.output_tokens
             case Unit.REQUEST:
-                return Fraction(self.requests)
+                return self.requests
             case Unit.IMAGE:
-                return Fraction(self.images)
+                return self.images
             case Unit.SECOND:
                 return Fraction(self.seconds)
             case Unit.CHARACTERS:
-                return Fraction(self.characters, 1000)
+                return self.characters
+            case _:
+                assert_never(unit)
 
 
 class Price(Protocol):
@@ -91,7 +97,7 @@ class Price(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Rate:
     """Dollars for one unit of whatever models the pattern matches; `fallback` stands behind the default price list."""
 
@@ -100,6 +106,11 @@ class Rate:
     unit: Unit
     price_usd: Decimal
     fallback: bool = False
+
+    @cached_property
+    def price_of_one(self) -> Fraction:
+        """Dollars for a single token or character where the unit is a thousand of them."""
+        return Fraction(self.price_usd) / (1000 if self.unit in _THOUSANDS else 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +121,7 @@ class RatesPrice:
     source: str = "rates"
 
     def cost_usd(self, quantities: Quantities) -> Fraction:
-        return sum((Fraction(rate.price_usd) * quantities.of(rate.unit) for rate in self.rates), Fraction(0))
+        return sum((rate.price_of_one * quantities.count(rate.unit) for rate in self.rates), Fraction(0))
 
 
 @dataclass(frozen=True, slots=True)

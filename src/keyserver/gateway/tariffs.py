@@ -11,7 +11,6 @@ from keyserver.kit.cache import LIFETIME, Snapshot
 from keyserver.kit.clock import Clock
 from keyserver.kit.db import Database
 
-DEFAULT_MARGIN = Decimal("1.3")
 _RATES = "SELECT capability, model, unit, price_usd, fallback FROM rates WHERE valid_to IS NULL"
 
 
@@ -23,7 +22,7 @@ class Tariffs:
         database: Database,
         *,
         clock: Clock,
-        default_margin: Decimal = DEFAULT_MARGIN,
+        default_margin: Decimal,
         cache_lifetime: float = LIFETIME,
     ) -> None:
         self._database = database
