@@ -36,7 +36,7 @@ class Outcome(StrEnum):
 
 
 class CostSource(StrEnum):
-    """Where the cost is from: the upstream's own figure, its usage times rates, an estimate, or the holds API's caller."""
+    """Where the cost is from: the upstream's own figure, its usage times rates, an estimate, or a holds API call."""
 
     UPSTREAM = "upstream"
     USAGE = "usage"
