@@ -1,4 +1,4 @@
-"""Two servers over one database: a balance worth ten calls admits ten of a thousand; a hold of a dead caller expires."""
+"""Two servers over one database admit what there is credit for; a dead caller's hold expires by itself."""
 
 import asyncio
 from collections import Counter
@@ -53,7 +53,9 @@ async def test_a_hold_that_nobody_settles_gives_its_credit_back_by_itself(databa
         await grant(api, "10")
         hold_id = await placed(api, acme, "4", ttlSeconds=1)
         async with asyncio.timeout(60):
-            while await balance(api, acme) != (10**10, 0, 10**10):
+            while True:
+                if await balance(api, acme) == (10**10, 0, 10**10):
+                    break
                 await asyncio.sleep(0.1)
         report = (await api.get("/admin/holds?status=expired", headers=AS_ADMIN)).json()["holds"]
         assert [each["id"] for each in report] == [hold_id]
