@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from bench import gateway, measure, parts
+from bench import gateway, holds, measure, parts
 
 Row = tuple[str, str, str, str]
 
@@ -122,6 +122,21 @@ class Bench:
             ),
         ]
 
+    def holds(self) -> list[Row]:
+        rows: list[Row] = []
+        seconds = self.options.seconds
+        for tenants in (1, 100):
+            holds.prepare(self.url, tenants=tenants)
+
+            def once(tenants: int = tenants) -> tuple[float, float, float]:
+                beside = holds.pgbench_pairs(self.url, seconds, tenants=tenants)
+                return holds.pairs(self.url, seconds, tenants=tenants), beside, 0.0
+
+            mine, beside, _ = self.median(f"hold and post, {tenants} tenants", once)
+            what = f"hold + post pairs, 32 concurrent, {tenants:,} tenants"
+            rows.append((what, f"{mine:,.0f}/s", f"pgbench {beside:,.0f}/s", f"{mine / beside:.2f}"))
+        return rows
+
     def process(self) -> list[Row]:
         starts = []
         for _ in range(self.options.rounds):
@@ -138,6 +153,7 @@ class Bench:
 
 _PARTS: dict[str, Callable[[Bench], list[Row]]] = {
     "http": Bench.http,
+    "holds": Bench.holds,
     "ledger": Bench.ledger,
     "gateway": Bench.gateway,
     "process": Bench.process,

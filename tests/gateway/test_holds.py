@@ -11,11 +11,13 @@ from tests.gateway.books import NOW, USD, books_are_whole, charge, credit, give,
 from tests.watching.world import add_tenant
 
 from keyserver.gateway.billing import Metered, void
+from keyserver.gateway.capabilities import Group
 from keyserver.gateway.errors import (
     CreditsExhausted,
     GatewayError,
     HoldClosed,
     InsufficientCredits,
+    RateLimited,
     SpendingCapReached,
 )
 from keyserver.gateway.limits import set_limits
@@ -158,6 +160,22 @@ async def test_a_hold_that_a_restore_has_lost_is_charged_and_once(database: Data
     assert sorted(each.replayed for each in both) == [False, True, True, True]
     assert (await credit(database)).balance_nanos == 3 * USD - 5
     await books_are_whole(database)
+
+
+async def test_a_refusal_stays_counted_where_every_connection_is_a_transaction(
+    database: Database, database_url: str
+) -> None:
+    await add_tenant(database, "acme")
+    async with database.transaction() as session:
+        await set_limits(session, tenant_id="acme", terms={}, per_minute={Group.LLM: 1})
+    pooled = Database(database_url, pool_size=1, prepared_statements=False)
+    try:
+        with pytest.raises(InsufficientCredits):
+            await hold(pooled, 1, capability="chat")
+        with pytest.raises(RateLimited):
+            await hold(pooled, 1, capability="chat")
+    finally:
+        await pooled.dispose()
 
 
 async def test_another_tenants_hold_is_not_charged(database: Database) -> None:

@@ -95,8 +95,9 @@ async def admit(
     )
     async with connect() as connection:
         row = await _admit(connection, payer.tenant_id, arguments)
+        refused = None
         if row["available_nanos"] is None:
-            raise await refusal(
+            refused = await refusal(
                 connection,
                 tenant_id=payer.tenant_id,
                 group=group,
@@ -105,6 +106,8 @@ async def admit(
                 top_up_url=top_up_url,
                 now=now,
             )
+    if refused is not None:  # raised out here: behind an old pooler the connection is a transaction, and it was counted
+        raise refused
     return Admitted(hold_id, estimate_nanos, row["available_nanos"], _rate(row, group, now))
 
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from keyserver.gateway.admission import Admitted
-from keyserver.gateway.billing import CostSource, Metered, Outcome
+from keyserver.gateway.billing import Metered, Outcome
 from keyserver.gateway.capabilities import Capability
 from keyserver.gateway.metering import Reading, cost_of
 from keyserver.gateway.payer import Payer
@@ -64,7 +64,7 @@ class Call:
             unit_type=unit_type,
             cost_nanos=cost_nanos,
             charge_nanos=quote.charge_nanos(cost_nanos),
-            cost_source=CostSource(source),
+            cost_source=source,
             started_at=self.started_at,
             duration_ms=self._milliseconds_to(time.perf_counter()),
             first_byte_ms=None if first_byte_at is None else self._milliseconds_to(first_byte_at),

@@ -33,7 +33,7 @@ _LONG = 256 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """What is sent, to whichever upstream. `query` has its question mark; `key` is the caller's, which must not pass."""
+    """What is sent, to whichever upstream. `query` has its question mark; `key` is the caller's and must not pass."""
 
     method: str
     path: str

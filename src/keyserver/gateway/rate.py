@@ -1,9 +1,9 @@
 """Calls within the last minute: a strict sliding window in one row per tenant and group.
 
-`buckets[i]` is of the second `head_second - i`, the newest first, at most 61 of them. Each is 1000 times the number of its
-calls, and the millisecond of the last of them, by which the oldest bucket leaves exactly 60 s later, never early: in no 60
-seconds, wherever they begin, are there more calls than the limit. Only calls that were let through are counted: a
-client that goes on calling while it is refused is let through again as soon as anybody else would be.
+`buckets[i]` is of the second `head_second - i`, the newest first, at most 61 of them. Each is 1000 times the number of
+its calls, plus the millisecond of the last of them, by which the oldest bucket leaves exactly 60 s later, never early:
+in no 60 seconds, wherever they begin, are there more calls than the limit. Only calls that were let through are
+counted: who goes on calling while refused is let through again as soon as anybody else would be.
 """
 
 import math

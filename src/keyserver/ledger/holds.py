@@ -8,7 +8,6 @@ single statements with what else belongs to a call.
 
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any
 
 import structlog
 from sqlalchemy import select
@@ -127,7 +126,7 @@ class Filter:
 
 async def list_holds(session: AsyncSession, *, wanted: Filter, before_id: str | None, limit: int) -> list[Hold]:
     """Newest first. The expired ones are what was asked for and never billed."""
-    query: Any = select(Hold).order_by(Hold.id.desc()).limit(limit)
+    query = select(Hold).order_by(Hold.id.desc()).limit(limit)
     if wanted.status is not None:
         query = query.where(Hold.status == wanted.status)
     if wanted.tenant_id is not None:
