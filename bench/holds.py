@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from bench import parts
 from keyserver.gateway import admission, billing
 from keyserver.gateway.payer import Payer
+from keyserver.gateway.tariff import CostSource
 from keyserver.kit.db import Database
 from keyserver.ledger.journal import open_tenant_account
 
@@ -137,7 +138,7 @@ def _metered(now: datetime) -> billing.Metered:
         unit_type=None,
         cost_nanos=COST,
         charge_nanos=COST,
-        cost_source=billing.CostSource.USAGE,
+        cost_source=CostSource.USAGE,
         started_at=now,
         duration_ms=1,
         first_byte_ms=None,

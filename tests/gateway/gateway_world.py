@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import httpx
 import uvicorn
@@ -120,7 +120,7 @@ async def furnish(api: httpx.AsyncClient, *, usd: str = "100") -> dict[str, Any]
     await a_tenant(api)
     entry = {"tenant_id": "acme", "type": "grant", "amount_usd": usd, "reference_id": "start"}
     assert (await api.post("/admin/ledger/entries", json=entry, headers=AS_ADMIN)).is_success
-    return cast(dict[str, Any], await a_key(api))
+    return await a_key(api)
 
 
 @asynccontextmanager
