@@ -105,7 +105,7 @@ async def test_a_form_has_a_limit_of_its_own(world: World) -> None:
 
 
 async def test_an_unknown_path(world: World) -> None:
-    for path in ["/v1/nothing", "/v1/", "/v1/chat", "/v1/audio/translations", "/v1/chat/completions/"]:
+    for path in ["/v1/nothing", "/v1/", "/v1/chat", "/v1/audio/translations", "/v1/chat/completions/", "/v1/a%0Ab"]:
         assert error_of(await post(world, b"{}", path), 404)["code"] == "unknown_url"
 
 

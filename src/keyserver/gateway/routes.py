@@ -4,6 +4,7 @@ Every call to them is charged, so all of them are hot: Starlette's own routes st
 document the same functions (see access/hot.py).
 """
 
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, cast
@@ -108,6 +109,7 @@ routes = [
 #: Behind all of them.
 unknown_route = _endpoint("/{path:path}", [], _unknown)
 unknown_route.methods = None
+unknown_route.path_regex = re.compile(f"^{PREFIX}/(?P<path>.*)$", re.DOTALL)  # Starlette's own stops at a line's end
 
 
 def _documented() -> APIRouter:
