@@ -26,11 +26,15 @@ LABEL org.opencontainers.image.title="crypto-key-server" \
 RUN groupadd --system --gid 10001 keyserver \
     && useradd --system --uid 10001 --gid keyserver --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin keyserver
 COPY --from=builder /opt/keyserver /opt/keyserver
+# Charges that the database could not be told of yet are kept here; they must outlive the container.
+RUN install --directory --owner=10001 --group=10001 --mode=0700 /var/lib/keyserver
 ENV PATH=/opt/keyserver/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     HOST=0.0.0.0 \
-    PORT=3100
+    PORT=3100 \
+    KEYSERVER_DATA_DIR=/var/lib/keyserver
+VOLUME /var/lib/keyserver
 # By number, so that an orchestrator can see that it is not root.
 USER 10001:10001
 EXPOSE 3100

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from bench import catchup, evm_catch_up, latency, measure, parts, volume
+from bench import catchup, evm_catch_up, gateway, holds, latency, measure, parts, volume
 
 Row = tuple[str, str, str, str]
 
@@ -116,6 +116,48 @@ class Bench:
             self.progress.advance(task)
         return rows
 
+    def gateway(self) -> list[Row]:
+        added: list[tuple[float, float]] = []
+        with gateway.running(self.url, self.log) as pair:
+
+            def once() -> tuple[float, float, float]:
+                ours, straight = gateway.calls(pair, self.options.seconds)
+                if ours.errors:
+                    raise RuntimeError(f"{ours.errors} calls failed; see {self.log}")
+                added.append(gateway.added_milliseconds(pair))
+                return ours.per_second, straight.per_second, ours.p99_ms
+
+            mine, straight, p99 = self.median("calls through the gateway", once)
+            found = gateway.streams(pair, self.url)
+        plain, first_byte = (statistics.median(column) for column in zip(*added, strict=True))
+        listed = ", ".join(f"{each:.0f}" for each in found.megabytes)
+        return [
+            (f"plain calls, 32 connections, p99 {p99:.0f} ms", f"{mine:,.0f}/s", f"upstream {straight:,.0f}/s", ""),
+            ("added to the median of a plain call", f"{plain:.2f} ms", "", ""),
+            ("added to a stream's first byte", f"{first_byte:.2f} ms", "", ""),
+            (
+                f"{gateway.STREAMS} streams at once in {found.seconds:.1f} s",
+                f"{found.complete} complete, {found.billed} billed",
+                "",
+                f"{listed} MB",
+            ),
+        ]
+
+    def holds(self) -> list[Row]:
+        rows: list[Row] = []
+        seconds = self.options.seconds
+        for tenants in (1, 100):
+            holds.prepare(self.url, tenants=tenants)
+
+            def once(tenants: int = tenants) -> tuple[float, float, float]:
+                beside = holds.pgbench_pairs(self.url, seconds, tenants=tenants)
+                return holds.pairs(self.url, seconds, tenants=tenants), beside, 0.0
+
+            mine, beside, _ = self.median(f"hold and post, {tenants} tenants", once)
+            what = f"hold + post pairs, 32 concurrent, {tenants:,} tenants"
+            rows.append((what, f"{mine:,.0f}/s", f"pgbench {beside:,.0f}/s", f"{mine / beside:.2f}"))
+        return rows
+
     def process(self) -> list[Row]:
         starts = []
         for _ in range(self.options.rounds):
@@ -187,7 +229,9 @@ _PARTS: dict[str, Callable[[Bench], list[Row]]] = {
     "catchup": Bench.catchup,
     "evm_catch_up": Bench.evm_catch_up,
     "http": Bench.http,
+    "holds": Bench.holds,
     "ledger": Bench.ledger,
+    "gateway": Bench.gateway,
     "process": Bench.process,
     "block": Bench.block,
     "volume": Bench.volume,

@@ -72,8 +72,16 @@ class ServerProcess:
 
     def stop(self, *, within: float = 20.0) -> int:
         """SIGTERM; returns the exit code."""
+        self.signal(signal.SIGTERM)
+        return self.wait(within=within)
+
+    def signal(self, number: signal.Signals) -> None:
         assert self._process is not None
-        self._process.send_signal(signal.SIGTERM)
+        self._process.send_signal(number)
+
+    def wait(self, *, within: float = 20.0) -> int:
+        """The exit code, once it has ended."""
+        assert self._process is not None
         return self._process.wait(within)
 
     def end(self) -> None:

@@ -15,11 +15,19 @@ from keyserver.access.tenants import KnownTenants
 from keyserver.addresses import routes as addresses
 from keyserver.addresses.indexes import Indexes
 from keyserver.addresses.issuing import Rings
-from keyserver.assembly import open_database, price_policy
+from keyserver.assembly import configured_upstream, estimate_policy, open_database, price_policy
 from keyserver.chains import routes as chains
 from keyserver.chains.registry import Registry
 from keyserver.charges import routes as charges
 from keyserver.demo import routes as demo
+from keyserver.gateway import hold_routes, limit_routes, tariff_routes, usage_routes
+from keyserver.gateway import routes as gateway
+from keyserver.gateway.limits import TenantMargins
+from keyserver.gateway.proxy import Limits
+from keyserver.gateway.running import running_gateway
+from keyserver.gateway.streams import Patience
+from keyserver.gateway.tariffs import Tariffs
+from keyserver.gateway.upstreams import Upstreams
 from keyserver.kit.cache import LIFETIME
 from keyserver.kit.clock import Clock, utc_now
 from keyserver.kit.egress import EgressPolicy
@@ -64,22 +72,43 @@ def create_app(
         state.indexes = Indexes(database)
         state.lookahead = settings.lookahead
         state.prices = PriceBook(database, policy=price_policy(settings), lifetime=cache_lifetime)
+        state.upstreams = Upstreams(
+            database, master=master, configured=configured_upstream(settings), cache_lifetime=cache_lifetime
+        )
+        state.tariffs = Tariffs(database, clock=clock, default_margin=settings.margin, cache_lifetime=cache_lifetime)
+        state.estimate_policy = estimate_policy(settings)
         state.egress = EgressPolicy(settings.webhook_allow)
         state.charge_lifetime_seconds = settings.charge_lifetime_seconds
+        patience = Patience(settings.call_seconds, settings.call_linger_seconds)
+        state.tenant_margins = TenantMargins(database, cache_lifetime=cache_lifetime)
+        state.default_margin = settings.margin
+        state.top_up_url = settings.top_up_url
         try:
-            yield
+            async with running_gateway(
+                database,
+                upstreams=state.upstreams,
+                tariffs=state.tariffs,
+                margins=state.tenant_margins,
+                clock=clock,
+                limits=Limits(patience, state.estimate_policy, settings.top_up_url),
+                connections=settings.upstream_connections,
+                directory=settings.data_dir.expanduser() / "unsettled",
+            ) as state.gateway:
+                yield
         finally:
             await database.dispose()
 
     app = FastAPI(title="keyserver", version="0.1.0", lifespan=lifespan, redirect_slashes=False)
-    app.add_middleware(RequestContext)
+    app.add_middleware(RequestContext, self_limited=gateway.PREFIX + "/")
     install_problem_handlers(app)
-    app.router.routes.append(chains.plain_route)
+    app.router.routes += [chains.plain_route, *gateway.routes]
     for router in (
         chains.router,
         addresses.router,
         charges.hot_router,
         charges.router,
+        gateway.router,
+        hold_routes.router,
         ledger.router,
         health.router,
         addresses.admin_router,
@@ -90,10 +119,16 @@ def create_app(
         charges.admin_router,
         watching.router,
         watching_jobs.router,
+        limit_routes.router,
+        hold_routes.admin_router,
+        tariff_routes.router,
+        usage_routes.router,
+        usage_routes.admin_router,
     ):
         app.include_router(router)
     if settings.demo:
         app.include_router(demo.router)
+    app.router.routes.append(gateway.unknown_route)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
 
@@ -114,12 +149,15 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
             if path not in _PUBLIC:
                 operation["security"] = [{"adminToken" if path.startswith("/admin") else "serviceKey": []}]
             operation["responses"].pop("422", None)
-            problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
-            operation["responses"]["default"] = {"description": "A problem document (RFC 9457)", "content": problem}
+            operation["responses"]["default"] = gateway.ERROR if path.startswith(gateway.PREFIX) else _PROBLEM
     app.openapi_schema = document
     return document
 
 
+_PROBLEM = {
+    "description": "A problem document (RFC 9457)",
+    "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+}
 _PROBLEM_SCHEMA = {
     "type": "object",
     "required": ["type", "title", "status", "error", "code"],

@@ -10,10 +10,13 @@ import structlog
 from keyserver.access.master_key import load_master_key
 from keyserver.addresses.selftest import self_test
 from keyserver.demo.setup import set_up
+from keyserver.gateway.estimate import EstimatePolicy
+from keyserver.gateway.upstreams import CONFIGURED, Upstream
 from keyserver.kit import embedded
 from keyserver.kit.clock import utc_now
 from keyserver.kit.db import Database, is_unavailable
 from keyserver.kit.migrations import migrate
+from keyserver.kit.money import NANOS_PER_USD
 from keyserver.kit.secrets import MasterKey
 from keyserver.pricing.consensus import Policy
 from keyserver.pricing.sources.chainlink import NAME as CHAINLINK
@@ -38,6 +41,22 @@ def price_policy(settings: Settings) -> Policy:
         stablecoin_band=Decimal(str(settings.stablecoin_band)),
         max_age_of={CHAINLINK: timedelta(seconds=settings.price_chainlink_max_age_seconds)},
     )
+
+
+def estimate_policy(settings: Settings) -> EstimatePolicy:
+    return EstimatePolicy(
+        output_tokens=settings.estimate_output_tokens,
+        floor_nanos=int(settings.estimate_floor_usd * NANOS_PER_USD),
+        cap_nanos=int(settings.estimate_cap_usd * NANOS_PER_USD),
+    )
+
+
+def configured_upstream(settings: Settings) -> Upstream | None:
+    """The upstream of KEYSERVER_UPSTREAM_URL, which serves every model, after all others."""
+    if settings.upstream_url is None:
+        return None
+    key = settings.upstream_api_key
+    return Upstream(CONFIGURED, settings.upstream_url, key.get_secret_value() if key else None, ("*",))
 
 
 def database_url(settings: Settings) -> str:

@@ -155,7 +155,8 @@ async def _api(settings: Settings, url: str, master: MasterKey, listener: socket
         access_log=False,
         server_header=False,
         proxy_headers=False,  # nobody asks who the client was
-        timeout_graceful_shutdown=max(1, round(settings.shutdown_seconds)),
+        # Streams that are cut then have the rest of the time to be charged.
+        timeout_graceful_shutdown=max(1, round(settings.shutdown_seconds) - 2),
         ws="none",
     )
     server = _Server(config)

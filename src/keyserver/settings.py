@@ -2,11 +2,14 @@
 
 import os
 from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic import AfterValidator, AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from keyserver.gateway.tariff_schemas import MAX_MARGIN, base_url
 
 PREFIX = "KEYSERVER_"
 #: Variables of ours that are no setting of the server: the command line's and the client's own.
@@ -48,6 +51,9 @@ class Settings(BaseSettings):
     audit_seconds: float = Field(
         86400.0, ge=0, description="How often payments, ledger and nodes are compared over the last blocks; 0 for never"
     )
+    top_up_url: str | None = Field(
+        None, description="Where a tenant adds credit; named in refusals and `credits.*` events"
+    )
 
     webhook_allow: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="CIDRs and host names that may be called although private"
@@ -67,6 +73,27 @@ class Settings(BaseSettings):
     )
     stablecoin_band: float = Field(0.02, gt=0, lt=1, description="Share round $1 inside which a stablecoin is at par")
     coingecko_api_key: SecretStr | None = Field(None, description="Demo key for CoinGecko")
+
+    call_seconds: float = Field(900.0, gt=0, description="Longest call of the gateway, and nearly a hold's life")
+    call_linger_seconds: float = Field(
+        2.0, ge=0, description="How long a stream is read on after its client has gone, for the usage at its end"
+    )
+    upstream_connections: int = Field(1000, ge=1, description="Most connections of a process to upstreams")
+    upstream_url: Annotated[str, AfterValidator(base_url)] | None = Field(
+        None, description="Where calls go that no registered upstream serves, such as https://api.openai.com/v1"
+    )
+    upstream_api_key: SecretStr | None = Field(None, description="That upstream's key")
+    margin: Decimal = Field(
+        Decimal("1.3"),
+        gt=0,
+        le=MAX_MARGIN,
+        description="What costs are multiplied by, unless tenant or upstream say else",
+    )
+    estimate_output_tokens: int = Field(
+        2048, ge=1, le=1_000_000, description="Expected of a call that names no maximum"
+    )
+    estimate_floor_usd: Decimal = Field(Decimal("0.000001"), ge=0, le=1000, description="Least that a call holds")
+    estimate_cap_usd: Decimal = Field(Decimal(100), gt=0, le=1_000_000, description="Most that a call holds")
 
     @field_validator("webhook_allow", "price_sources", mode="before")
     @classmethod

@@ -16,13 +16,15 @@ from keyserver.chains.catalog import ChainSpec, Family, chain_spec
 from keyserver.charges.expiry import BATCH, expire_due
 from keyserver.charges.waiting import credit_waiting
 from keyserver.demo.chain import SimulatedChain
+from keyserver.gateway.credit_events import tell_crossings
 from keyserver.kit import metrics
 from keyserver.kit.clock import Clock, utc_now
 from keyserver.kit.db import Database
 from keyserver.kit.egress import EgressPolicy, guarded_session
 from keyserver.kit.secrets import MasterKey
 from keyserver.kit.supervise import pause, repeat
-from keyserver.ledger.balances import discrepancies, trial_balance
+from keyserver.ledger import holds
+from keyserver.ledger.balances import discrepancies, held_discrepancies, trial_balance
 from keyserver.pricing.ports import PriceSource
 from keyserver.pricing.refresher import assets_of_methods, refresh_due
 from keyserver.pricing.service import PriceBook
@@ -100,6 +102,10 @@ async def work(
                 )
             group.create_task(dispatcher.run(stop, told))
             group.create_task(repeat("expiry", lambda: _expire(database, clock, told), every=1.0, stop=stop))
+            group.create_task(repeat("expiry of holds", lambda: _expire_holds(database, clock), every=1.0, stop=stop))
+            group.create_task(
+                repeat("credit events", lambda: _tell_crossings(database, settings, clock, told), every=1.0, stop=stop)
+            )
             group.create_task(repeat("credit", lambda: _credit(database, market, clock, told), every=5.0, stop=stop))
             group.create_task(
                 repeat("look-ahead", lambda: _look_ahead(database, settings, looking_ahead), every=1.0, stop=stop)
@@ -182,6 +188,20 @@ async def _expire(database: Database, clock: Clock, told: asyncio.Event) -> None
             return
 
 
+async def _expire_holds(database: Database, clock: Clock) -> None:
+    done = holds.BATCH
+    while done == holds.BATCH:
+        async with database.connection() as connection:
+            done = await holds.expire_due(connection, now=clock())
+
+
+async def _tell_crossings(database: Database, settings: Settings, clock: Clock, told: asyncio.Event) -> None:
+    async with database.transaction() as session:
+        crossed = await tell_crossings(session, top_up_url=settings.top_up_url, now=clock())
+    if crossed:
+        told.set()
+
+
 async def _credit(database: Database, market: PriceBook, clock: Clock, told: asyncio.Event) -> None:
     if await credit_waiting(database, market=market, now=clock):
         told.set()
@@ -190,13 +210,15 @@ async def _credit(database: Database, market: PriceBook, clock: Clock, told: asy
 async def _check_books(database: Database) -> None:
     async with database.transaction() as session:
         wrong = await discrepancies(session)
+        held = await held_discrepancies(session)
         difference = (await trial_balance(session)).difference_nanos
-    metrics.LEDGER_DISCREPANCIES.set(len(wrong) + (difference != 0))
-    if wrong or difference:
+    metrics.LEDGER_DISCREPANCIES.set(len(wrong) + len(held) + (difference != 0))
+    if wrong or held or difference:
         _log.error(
             "books_disagree",
             difference_nanos=difference,
             accounts=[f"{each.account_code}/{each.stripe}" for each in wrong[:20]],
+            held=[each.account_code for each in held[:20]],
         )
 
 

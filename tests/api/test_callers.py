@@ -59,6 +59,9 @@ ADMIN_ROUTES = [
     ("GET", "/admin/webhooks/deliveries"),
     ("POST", "/admin/webhooks/deliveries/x/redeliver"),
     ("GET", "/admin/scanners"),
+    ("GET", "/admin/holds"),
+    ("GET", "/admin/tenants/platform/limits"),
+    ("PUT", "/admin/tenants/platform/limits"),
 ]
 WRONG_CREDENTIALS: list[dict[str, Any]] = [
     {},

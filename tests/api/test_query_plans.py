@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from asyncpg.connection import LoggedQuery
 from sqlalchemy import event
+from tests.gateway.books import metered, payer
+from tests.watching.world import add_tenant
 
 from keyserver.access.keys import KeyRing
 from keyserver.addresses.owners import owners_of
@@ -18,8 +20,15 @@ from keyserver.charges.errors import ChargeNotFound
 from keyserver.charges.expiry import expire_due
 from keyserver.charges.queries import Filter, get_charge, list_charges
 from keyserver.charges.states import ChargeStatus
+from keyserver.gateway.admission import admit
+from keyserver.gateway.billing import settle, void
+from keyserver.gateway.usage import Dimension, Period, usage
 from keyserver.kit.db import Database
 from keyserver.ledger.balances import tenant_history
+from keyserver.ledger.holds import Filter as HoldFilter
+from keyserver.ledger.holds import expire_due as expire_holds
+from keyserver.ledger.holds import list_holds
+from keyserver.ledger.models import HoldStatus
 from keyserver.webhooks.claims import claim_due
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -124,3 +133,42 @@ async def test_due_deadlines_and_due_webhooks_are_read_from_their_partial_indexe
     async with database.connection() as connection:
         await claim_due(connection, now=NOW, until=NOW + timedelta(seconds=20), free=10, per_receiver=2, taken={})
     assert "ix_webhook_deliveries_due" in await seen.plans()
+
+
+@pytest.mark.parametrize("tenant_id", ["acme", None])
+async def test_usage_is_added_up_by_one_query_over_an_index_of_its_time(
+    noted: tuple[Database, Noted], tenant_id: str | None
+) -> None:
+    database, seen = noted
+    period = Period(NOW, NOW + timedelta(days=30))
+    async with database.transaction() as session:
+        await usage(session, period=period, group_by=list(Dimension), tenant_id=tenant_id)
+    plans = await seen.plans()
+    assert plans.count("Scan") == plans.count("Index Scan using ix_usage_records_") == 1, plans
+    assert "Index Cond: ((" in plans and "settled_at >=" in plans.partition("Index Cond")[2], plans
+
+
+async def test_a_call_is_admitted_settled_and_voided_by_primary_keys(noted: tuple[Database, Noted]) -> None:
+    database, seen = noted
+    await add_tenant(database, "acme")
+    await seen.plans()
+    by = payer(unlimited=True)
+    ttl = timedelta(seconds=9)
+    held = await admit(database.connection, payer=by, capability="chat", estimate_nanos=5, ttl=ttl, now=NOW)
+    plans = await seen.plans()
+    assert "pk_account_balances" in plans and "pk_credit_terms" in plans
+    await settle(database.connection, hold_id=held.hold_id, payer=by, metered=metered(5), now=NOW)
+    assert "pk_holds" in await seen.plans()
+    await void(database.connection, hold_id=held.hold_id, now=NOW)
+    assert "pk_holds" in await seen.plans()
+
+
+async def test_overdue_and_unbilled_holds_are_read_from_their_partial_indexes(noted: tuple[Database, Noted]) -> None:
+    database, seen = noted
+    async with database.connection() as connection:
+        await expire_holds(connection, now=NOW)
+    assert "ix_holds_due" in await seen.plans()
+    async with database.transaction() as session:
+        await list_holds(session, wanted=HoldFilter(HoldStatus.EXPIRED), before_id=None, limit=50)
+    plans = await seen.plans()
+    assert "ix_holds_unbilled" in plans and "Sort Key" not in plans

@@ -85,5 +85,6 @@ async def test_the_openapi_document_says_who_may_call_and_what_errors_look_like(
             )
             public = path in {"/chains", "/metrics"} or path.startswith(("/health", "/demo"))
             assert operation.get("security") == (None if public else wanted), (method, path)
-            assert "application/problem+json" in operation["responses"]["default"]["content"]
+            shape = "application/json" if path.startswith("/v1/") else "application/problem+json"
+            assert shape in operation["responses"]["default"]["content"]
             assert "422" not in operation["responses"]

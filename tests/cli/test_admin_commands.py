@@ -247,3 +247,35 @@ async def test_what_cannot_be_registered_is_said_before_anything_is_sent(argumen
 @pytest.mark.parametrize("expires", ["soon", "2027-01-31T00:00:00", "0d"])
 async def test_an_expiry_in_no_known_form_is_refused(expires: str) -> None:
     assert "--expires must" in refusal(await keyserver("keys", "create", "acme", "--expires", expires, ADMIN_TOKEN="x"))
+
+
+async def test_an_upstream_is_added_listed_disabled_and_enabled(server: ServerProcess) -> None:
+    options = ["--id", "main", "--base-url", "https://api.openai.com", "--model", "gpt-*", "--model", "o3"]
+    added = await keyserver("upstreams", "add", *options, "--api-key", "-", stdin="sk-secret\n", **on(server))
+    assert added.returncode == 0, added.stderr
+    assert added.stdout.strip() == "Calls for gpt-*, o3 go to https://api.openai.com/v1."
+    assert (await keyserver("upstreams", "disable", "main", **on(server))).returncode == 0
+    (listed,) = json.loads((await keyserver("upstreams", "list", "--json", **on(server))).stdout)
+    assert (listed["id"], listed["has_api_key"], listed["enabled"]) == ("main", True, False)
+    assert (await keyserver("upstreams", "enable", "main", **on(server))).returncode == 0
+    assert "gpt-* o3" in (await keyserver("upstreams", "list", **on(server))).stdout
+    assert "409" in refusal(await keyserver("upstreams", "add", *options, **on(server)))
+
+
+async def test_rates_are_set_listed_and_ended(server: ServerProcess) -> None:
+    done = await keyserver("rates", "set", "chat", "gpt-4o*", "1K-input-tokens", "0.0025", "--json", **on(server))
+    assert done.returncode == 0, done.stderr
+    rate = json.loads(done.stdout)
+    assert (
+        "0.003 for"
+        in (await keyserver("rates", "set", "chat", "gpt-4o*", "1K-input-tokens", "0.003", **on(server))).stdout
+    )
+    assert "0.0025" not in (await keyserver("rates", "list", **on(server))).stdout
+    listed = json.loads((await keyserver("rates", "list", "--history", "--json", **on(server))).stdout)
+    assert [(each["price_usd"], each["valid_to"] is None) for each in listed] == [("0.003", True), ("0.0025", False)]
+    assert (await keyserver("rates", "end", listed[0]["id"], **on(server))).returncode == 0
+    assert json.loads((await keyserver("rates", "list", "--json", **on(server))).stdout) == []
+    assert "404" in refusal(await keyserver("rates", "end", "rate_0", **on(server)))
+    assert listed[1]["id"] == rate["id"]
+    wrong = await keyserver("rates", "set", "chat", "m", "token", "1", **on(server))
+    assert "1K-tokens" in refusal(wrong)

@@ -51,6 +51,10 @@ def test_the_database_is_healthy_before_it_is_used_and_outlives_its_container() 
         assert services[service]["depends_on"] == {"database": {"condition": "service_healthy"}}
 
 
+def test_calls_that_are_not_settled_yet_outlive_the_container() -> None:
+    assert document("compose.yaml")["services"]["api"]["volumes"] == ["unsettled:/var/lib/keyserver"]
+
+
 def test_every_container_has_only_what_it_needs() -> None:
     for name in ("api", "worker"):
         service = document("compose.yaml")["services"][name]

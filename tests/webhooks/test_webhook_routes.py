@@ -209,6 +209,7 @@ async def test_a_delivery_is_shown_with_what_it_says_and_every_attempt(
     assert shown == {
         "id": delivery_id,
         "tenant_id": "acme",
+        "subject_id": "chg_1",
         "charge_id": "chg_1",
         "sequence": 1,
         "type": "charge.settled",

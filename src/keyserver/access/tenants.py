@@ -12,6 +12,7 @@ from keyserver.access.models import Tenant, TenantType
 from keyserver.kit.db import Database
 from keyserver.kit.ids import new_id
 
+_TYPE = "SELECT type FROM tenants WHERE id = $1"
 _ENSURE = "INSERT INTO tenants (id, name, type) VALUES ($1, $1, 'org') ON CONFLICT (id) DO NOTHING"
 _REMEMBERED = 100_000
 
@@ -22,6 +23,7 @@ class KnownTenants:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._known: set[str] = set()
+        self._types: dict[str, TenantType] = {}
 
     async def ensure(self, tenant_id: str) -> None:
         """The tenant exists from here on; created with type `org` when it did not."""
@@ -32,6 +34,19 @@ class KnownTenants:
         if len(self._known) >= _REMEMBERED:
             self._known.clear()
         self._known.add(tenant_id)
+
+    async def type_of(self, tenant_id: str) -> TenantType | None:
+        """What it is, which never changes; None when there is no such tenant (yet)."""
+        if (known := self._types.get(tenant_id)) is not None:
+            return known
+        async with self._database.connection() as connection:
+            word = await connection.fetchval(_TYPE, tenant_id)
+        if word is None:
+            return None
+        if len(self._types) >= _REMEMBERED:
+            self._types.clear()
+        kind = self._types[tenant_id] = TenantType(word)
+        return kind
 
 
 async def create_tenant(

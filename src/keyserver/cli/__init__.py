@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from keyserver.cli import address, audit, chains, keys, payments, running, scan, tenants
+from keyserver.cli import address, audit, chains, keys, payments, rates, running, scan, tenants, upstreams
 
 app = typer.Typer(
     name="keyserver",
@@ -32,6 +32,8 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(payments.app, name="payments")
 app.add_typer(address.app, name="address")
 app.add_typer(scan.app, name="scan")
+app.add_typer(upstreams.app, name="upstreams")
+app.add_typer(rates.app, name="rates")
 
 
 def _print_version(wanted: bool) -> None:

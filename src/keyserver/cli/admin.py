@@ -42,6 +42,9 @@ class AdminApi:
     def post(self, path: str, body: Mapping[str, Any]) -> Any:
         return self._ask("POST", path, body=body)
 
+    def put(self, path: str, body: Mapping[str, Any]) -> Any:
+        return self._ask("PUT", path, body=body)
+
     def patch(self, path: str, body: Mapping[str, Any]) -> Any:
         return self._ask("PATCH", path, body=body)
 

@@ -88,11 +88,15 @@ async def json_of(request: Request) -> Any:
 
 
 class RequestContext:
-    """Outermost ASGI middleware. Pure ASGI: BaseHTTPMiddleware costs a task and a queue per request."""
+    """Outermost ASGI middleware. Pure ASGI: BaseHTTPMiddleware costs a task and a queue per request.
 
-    def __init__(self, app: ASGIApp, *, max_body_bytes: int = MAX_BODY_BYTES) -> None:
+    Routes below `self_limited` read their bodies within limits of their own.
+    """
+
+    def __init__(self, app: ASGIApp, *, max_body_bytes: int = MAX_BODY_BYTES, self_limited: str | None = None) -> None:
         self.app = app
         self.max_body_bytes = max_body_bytes
+        self.self_limited = self_limited
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -125,6 +129,8 @@ class RequestContext:
 
     async def _limited(self, scope: Scope, receive: Receive) -> Receive:
         """`receive` for a body that is small enough: the server enforces a declared length, we a chunked one."""
+        if self.self_limited is not None and scope["path"].startswith(self.self_limited):
+            return receive
         headers = dict(scope["headers"])
         declared = headers.get(b"content-length", b"")
         if declared.isdigit() and int(declared) > self.max_body_bytes:

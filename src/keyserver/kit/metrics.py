@@ -28,11 +28,20 @@ NODE_CHANGES = Counter("keyserver_node_changes_total", "Nodes that another took 
 REORGS = Counter("keyserver_reorgs_total", "Forks followed", ["chain", "network"])
 WEBHOOK_ATTEMPTS = Counter("keyserver_webhook_attempts_total", "Webhook attempts by outcome", ["outcome"])
 PRICE_FETCHES = Counter("keyserver_price_fetches_total", "Price source fetches by outcome", ["source", "outcome"])
-LEDGER_DISCREPANCIES = Gauge(
-    "keyserver_ledger_discrepancies",
-    "Balances that are not the sum of their lines, and a trial balance that is not zero: 0 is right",
+UPSTREAM_ATTEMPTS = Counter(
+    "keyserver_upstream_attempts_total", "Calls sent to upstreams, by what came of them", ["upstream", "outcome"]
+)
+UNSETTLED_CALLS = Gauge(
+    "keyserver_unsettled_calls",
+    "Calls answered while the database was away, kept on this machine's disk until they are charged",
     multiprocess_mode="mostrecent",
 )
+LEDGER_DISCREPANCIES = Gauge(
+    "keyserver_ledger_discrepancies",
+    "Balances that are not the sum of their lines, held credit that is not its holds, an unbalanced trial balance",
+    multiprocess_mode="mostrecent",
+)
+HOLDS_EXPIRED = Counter("keyserver_holds_expired_total", "Holds that expired: calls that were perhaps never billed")
 TASK_FAILURES = Counter("keyserver_task_failures_total", "Background tasks that failed and were restarted", ["task"])
 
 #: (name, help, [(labels, value)]) of a gauge that is read from the database when asked.

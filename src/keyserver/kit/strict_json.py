@@ -1,4 +1,4 @@
-"""JSON as RFC 8259 has it and PostgreSQL can keep it (pure)."""
+"""JSON as RFC 8259 has it, and as PostgreSQL can keep it (pure)."""
 
 import json
 import math
@@ -21,8 +21,11 @@ def _finite(text: str) -> float:
     return number
 
 
-def parse_json(body: bytes) -> Any:
-    """JSON as RFC 8259 has it and PostgreSQL can keep it: no NaN, no NUL, no lone surrogate. Raises BadRequest."""
+def parse_json(body: bytes, *, stored: bool = True) -> Any:
+    """JSON as RFC 8259 has it, no NaN among it, and no deeper than we follow. Raises BadRequest.
+
+    `stored`: and as PostgreSQL can keep it, without NUL or lone surrogates.
+    """
     too_deep = BadRequest.at("", f"The body is nested deeper than {MAX_JSON_DEPTH} levels", code="malformed_json")
     try:
         # Decoded here: json.loads takes UTF-16 and UTF-32 as well, which RFC 8259 does not.
@@ -32,7 +35,7 @@ def parse_json(body: bytes) -> Any:
     except ValueError as error:
         reason = error.msg if isinstance(error, json.JSONDecodeError) else "not valid JSON"
         raise BadRequest.at("", f"The body is not valid JSON: {reason}", code="malformed_json") from None
-    if b"\\u" in body and _has_unstorable_text(document):
+    if stored and b"\\u" in body and _has_unstorable_text(document):
         raise BadRequest.at(
             "", "The body has a NUL character or half a surrogate pair in a string", code="malformed_json"
         )

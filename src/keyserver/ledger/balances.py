@@ -2,11 +2,20 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import and_, case, func, select
+from sqlalchemy import String, and_, case, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from keyserver.ledger.chart import tenant_account
-from keyserver.ledger.models import Account, AccountBalance, AccountType, JournalEntry, JournalLine, Side
+from keyserver.ledger.chart import TENANT_PREFIX, tenant_account
+from keyserver.ledger.models import (
+    Account,
+    AccountBalance,
+    AccountType,
+    Hold,
+    HoldStatus,
+    JournalEntry,
+    JournalLine,
+    Side,
+)
 
 _DEBIT_NORMAL = (AccountType.ASSET, AccountType.EXPENSE)
 
@@ -105,3 +114,30 @@ async def discrepancies(session: AsyncSession) -> list[Discrepancy]:
         .where(stored != summed)
     )
     return [Discrepancy(code, stripe, int(a), int(b)) for code, stripe, a, b in await session.execute(query)]
+
+
+@dataclass(frozen=True, slots=True)
+class HeldDiscrepancy:
+    account_code: str
+    held_nanos: int
+    pending_nanos: int
+
+
+async def held_discrepancies(session: AsyncSession) -> list[HeldDiscrepancy]:
+    """Every tenant whose held credit is not the sum of its pending holds; an empty list is right."""
+    code = literal(TENANT_PREFIX, String) + Hold.tenant_id
+    sums = (
+        select(code.label("code"), func.sum(Hold.estimate_nanos).label("nanos"))
+        .where(Hold.status == HoldStatus.PENDING)
+        .group_by(Hold.tenant_id)
+        .subquery()
+    )
+    rows = select(AccountBalance).where(AccountBalance.stripe == 0).subquery()
+    held, pending = func.coalesce(rows.c.held_nanos, 0), func.coalesce(sums.c.nanos, 0)
+    query = (
+        select(func.coalesce(rows.c.account_code, sums.c.code), held, pending)
+        .select_from(rows)
+        .join(sums, sums.c.code == rows.c.account_code, full=True)
+        .where(held != pending)
+    )
+    return [HeldDiscrepancy(found, int(a), int(b)) for found, a, b in await session.execute(query)]

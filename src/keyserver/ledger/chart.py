@@ -42,12 +42,22 @@ REFUNDS = AccountSpec("4090", "Refunds", AccountType.REVENUE)
 BREAKAGE = AccountSpec("4900", "Breakage: credit that expired", AccountType.REVENUE)
 
 
+#: Before a tenant's id in the code of its account.
+TENANT_PREFIX = "2000:"
+
+
 def tenant_account(tenant_id: str) -> AccountSpec:
-    return AccountSpec(f"2000:{tenant_id}", f"Unearned revenue of {tenant_id}", AccountType.LIABILITY, tenant_id)
+    return AccountSpec(
+        f"{TENANT_PREFIX}{tenant_id}", f"Unearned revenue of {tenant_id}", AccountType.LIABILITY, tenant_id
+    )
 
 
 def holdings_account(*, chain: str, network: str, token: str) -> AccountSpec:
     return AccountSpec(f"1200:{chain}:{network}:{token}", f"{token} on {chain} {network}", AccountType.ASSET)
+
+
+def revenue_account(capability: str) -> AccountSpec:
+    return AccountSpec(f"4000:{capability}", f"Revenue: {capability}", AccountType.REVENUE)
 
 
 def expense_account(kind: str) -> AccountSpec:

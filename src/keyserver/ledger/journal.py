@@ -13,7 +13,7 @@ from typing import Any
 
 from keyserver.kit.db import Connection
 from keyserver.kit.ids import new_id
-from keyserver.ledger.chart import AccountSpec
+from keyserver.ledger.chart import AccountSpec, tenant_account
 from keyserver.ledger.models import EntryType, Side
 
 
@@ -47,7 +47,21 @@ def transfer(*, debit: AccountSpec, credit: AccountSpec, amount_nanos: int) -> t
     return Line(debit, Side.DEBIT, amount_nanos), Line(credit, Side.CREDIT, amount_nanos)
 
 
-POST = """
+#: What a posting statement notes when it takes a tenant's balance over a threshold. In that statement `input` has the
+#: code, stripe, delta and owner of each line, and `balances` the rows as they are now, which it has locked.
+NOTE_CROSSINGS = """
+    crossed AS (
+        INSERT INTO credit_crossings (tenant_id, kind, threshold_nanos, balance_nanos, entry_id, crossed_at)
+        SELECT owner, kind, threshold, balance_nanos, $1, $2
+          FROM input JOIN balances ON account_code = code AND balances.stripe = input.stripe
+               LEFT JOIN credit_terms ON credit_terms.tenant_id = owner
+               CROSS JOIN LATERAL (VALUES ('low', low_balance_nanos), ('top_up_due', top_up_below_nanos),
+                                          ('exhausted', 0)) AS watched (kind, threshold)
+         WHERE owner IS NOT NULL AND delta < 0 AND balance_nanos <= threshold AND balance_nanos - delta > threshold
+    )
+"""
+
+POST = f"""
     WITH input AS (
         SELECT * FROM unnest($9::text[], $10::smallint[], $11::text[], $12::bigint[], $13::bigint[],
                              $14::text[], $15::text[], $16::text[])
@@ -58,10 +72,12 @@ POST = """
          WHERE NOT EXISTS (SELECT FROM accounts WHERE accounts.code = input.code)
         ON CONFLICT DO NOTHING
     ), balances AS (
-        INSERT INTO account_balances AS b (account_code, stripe, balance_nanos, version)
-        SELECT code, stripe, sum(delta), 1 FROM input GROUP BY code, stripe ORDER BY code, stripe
+        INSERT INTO account_balances AS b (account_code, stripe, balance_nanos, version, credited)
+        SELECT code, stripe, sum(delta), 1, bool_or(owner IS NOT NULL AND delta > 0)
+          FROM input GROUP BY code, stripe ORDER BY code, stripe
         ON CONFLICT (account_code, stripe) DO UPDATE
-           SET balance_nanos = b.balance_nanos + excluded.balance_nanos, version = b.version + 1
+           SET balance_nanos = b.balance_nanos + excluded.balance_nanos, version = b.version + 1,
+               credited = b.credited OR excluded.credited
         RETURNING account_code, stripe, balance_nanos, version
     ), entry AS (
         INSERT INTO journal_entries (id, posted_at, type, tenant_id, source, reference_id, description, metadata)
@@ -72,9 +88,9 @@ POST = """
         SELECT $1, line, code, input.stripe, side, amount,
                CASE WHEN owner IS NOT NULL THEN balance_nanos END, CASE WHEN owner IS NOT NULL THEN version END
           FROM input JOIN balances ON account_code = code AND balances.stripe = input.stripe
-    )
+    ), {NOTE_CROSSINGS}
     SELECT account_code, balance_nanos FROM balances
-"""
+"""  # noqa: S608 - a constant
 
 
 async def post(connection: Connection, entry: Entry, *, pick: random.Random = random.Random()) -> str:  # noqa: B008, S311
@@ -139,6 +155,12 @@ async def _lock(connection: Connection, moved: set[tuple[str, int]], accounts: S
         [account.type for account in accounts],
         [account.tenant_id for account in accounts],
     )
+
+
+async def open_tenant_account(connection: Connection, tenant_id: str) -> None:
+    """The tenant's account and its balance row are there from here on, with nothing in it unless something was."""
+    account = tenant_account(tenant_id)
+    await _lock(connection, {(account.code, 0)}, [account])
 
 
 async def _post(connection: Connection, entry: Entry, stripes: Sequence[int]) -> str:

@@ -7,12 +7,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from keyserver.access.deps import Admin, Authenticated
 from keyserver.access.idempotency import answer_once
+from keyserver.kit.db import driver_connection
 from keyserver.kit.deps import Now, Session
 from keyserver.kit.http import StrictRoute
 from keyserver.kit.money import format_nanos, usd_to_nanos_exact
 from keyserver.kit.paging import Cursor, Limit, decode_cursor, encode_cursor
 from keyserver.kit.problems import BadRequest
 from keyserver.ledger import balances
+from keyserver.ledger.holds import credit_of
 from keyserver.ledger.manual import post_manual
 from keyserver.ledger.models import EntryType, JournalEntry, JournalLine
 from keyserver.ledger.schemas import (
@@ -22,6 +24,7 @@ from keyserver.ledger.schemas import (
     DiscrepancyView,
     EntryPage,
     EntryView,
+    HeldDiscrepancyView,
     ManualEntryView,
     NewEntry,
     TrialBalanceView,
@@ -32,14 +35,15 @@ admin_router = APIRouter(prefix="/admin/ledger", tags=["admin"], route_class=Str
 
 
 @router.get("/balance")
-async def get_balance(caller: Authenticated, session: Session) -> BalanceView:
-    balance = await balances.tenant_balance(session, caller.tenant_id)
+async def get_balance(caller: Authenticated, session: Session, now: Now) -> BalanceView:
+    """Available is the balance without what pending holds have set aside."""
+    credit = await credit_of(await driver_connection(session), caller.tenant_id, now=now())
     return BalanceView(
         tenant_id=caller.tenant_id,
-        balance_nanodollars=str(balance),
-        held_nanodollars="0",
-        available_nanodollars=str(balance),
-        balance_usd=format_nanos(balance),
+        balance_nanodollars=str(credit.balance_nanos),
+        held_nanodollars=str(credit.held_nanos),
+        available_nanodollars=str(credit.available_nanos),
+        balance_usd=format_nanos(credit.balance_nanos),
     )
 
 
@@ -128,10 +132,11 @@ async def get_trial_balance(session: Session) -> TrialBalanceView:
 
 @admin_router.get("/check")
 async def check_balances(session: Session) -> CheckView:
-    """Compares every stored balance with the sum of its lines, now."""
+    """Compares every stored balance with the sum of its lines, and held credit with its pending holds, now."""
     found = await balances.discrepancies(session)
+    held = await balances.held_discrepancies(session)
     return CheckView(
-        ok=not found,
+        ok=not found and not held,
         discrepancies=[
             DiscrepancyView(
                 account_code=each.account_code,
@@ -140,5 +145,13 @@ async def check_balances(session: Session) -> CheckView:
                 lines_nanodollars=str(each.lines_nanos),
             )
             for each in found
+        ],
+        held_discrepancies=[
+            HeldDiscrepancyView(
+                account_code=each.account_code,
+                held_nanodollars=str(each.held_nanos),
+                pending_nanodollars=str(each.pending_nanos),
+            )
+            for each in held
         ],
     )

@@ -98,6 +98,13 @@ class DiscrepancyView(View):
     lines_nanodollars: str
 
 
+class HeldDiscrepancyView(View):
+    account_code: str
+    held_nanodollars: str
+    pending_nanodollars: str
+
+
 class CheckView(View):
     ok: bool
     discrepancies: list[DiscrepancyView]
+    held_discrepancies: list[HeldDiscrepancyView]

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, computed_field
 
 from keyserver.access.schemas import TenantView
 from keyserver.kit.wire import Instant, View
@@ -36,7 +36,7 @@ class DeliveryView(View):
 
     id: str
     tenant_id: str
-    subject_id: str = Field(serialization_alias="charge_id")
+    subject_id: str = Field(description="What it is about: a charge's id, or `credits:` and a tenant's")
     sequence: int
     type: str
     url: str
@@ -47,6 +47,11 @@ class DeliveryView(View):
     last_error: str | None
     created_at: Instant
     finished_at: Instant | None
+
+    @computed_field(description="null when it is not about a charge")  # type: ignore[prop-decorator]
+    @property
+    def charge_id(self) -> str | None:
+        return None if ":" in self.subject_id else self.subject_id
 
 
 class DeliveryDetail(DeliveryView):

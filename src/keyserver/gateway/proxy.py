@@ -1,0 +1,192 @@
+"""One call from its admission to its bill: key, credit and rate, upstream, cost, debit, and then the answer."""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import timedelta
+
+import aiohttp
+import orjson
+from fastapi import Request, Response
+
+from keyserver.access.deps import bearer_token
+from keyserver.gateway.admission import admit
+from keyserver.gateway.answers import PassedAnswer, StreamedAnswer, WholeAnswer, billed_headers
+from keyserver.gateway.billing import Outcome
+from keyserver.gateway.call import Call
+from keyserver.gateway.call_errors import (
+    ModelNotFound,
+    ShuttingDown,
+    UpstreamMalformed,
+    UpstreamTimeout,
+    UpstreamUnreachable,
+    refusal,
+)
+from keyserver.gateway.capabilities import Capability
+from keyserver.gateway.estimate import EstimatePolicy, estimate_nanos, expected
+from keyserver.gateway.forwarding import Forwarder, Outgoing, read_whole
+from keyserver.gateway.limits import TenantMargins
+from keyserver.gateway.listing import ListedModels
+from keyserver.gateway.metering import read_answer
+from keyserver.gateway.payer import payer_of
+from keyserver.gateway.readings import read_headers
+from keyserver.gateway.requests import read_request
+from keyserver.gateway.settling import Settler
+from keyserver.gateway.streams import Patience
+from keyserver.gateway.tariffs import Tariffs
+from keyserver.gateway.upstreams import Upstream, Upstreams
+from keyserver.kit.clock import Clock
+from keyserver.kit.db import Database
+
+#: Bytes of an answer that is read whole, and of an error.
+_LONGEST_ANSWER = 256 * 1024 * 1024
+_LONGEST_ERROR = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long one call may take, the estimate's floor and cap, and where whoever lacks credit is sent."""
+
+    patience: Patience
+    estimate: EstimatePolicy
+    top_up_url: str | None
+
+    @property
+    def hold_lifetime(self) -> timedelta:
+        """A hold outlives its call by as much as settling may take."""
+        return timedelta(seconds=self.patience.whole + 60)
+
+
+class Gateway:
+    """What the routes of `/v1` ask of this process."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        upstreams: Upstreams,
+        tariffs: Tariffs,
+        margins: TenantMargins,
+        forwarder: Forwarder,
+        settler: Settler,
+        models: ListedModels,
+        clock: Clock,
+        limits: Limits,
+    ) -> None:
+        self.database = database
+        self.upstreams = upstreams
+        self.tariffs = tariffs
+        self.margins = margins
+        self.forwarder = forwarder
+        self.settler = settler
+        self.models = models
+        self.clock = clock
+        self.limits = limits
+
+    async def answer(self, request: Request, *, capability: Capability, path: str) -> Response:
+        """Serves one call, billed. Raises what it is refused or fails with, which costs nothing."""
+        call = await self._admitted(request, capability)
+        outgoing = Outgoing(
+            method="POST",
+            path=path,
+            query=f"?{request.url.query}" if request.url.query else "",
+            headers=request.scope["headers"],
+            body=call.incoming.body,
+            key=bearer_token(request),
+            request_id=call.request_id,
+        )
+        try:
+            upstream, response = await self.forwarder.open(call.candidates, outgoing)
+            call.answered_by(upstream, response.status)
+            return await self._passed_on(call, upstream, response)
+        except asyncio.CancelledError:  # told to stop: uvicorn's time for requests in flight is over
+            await self._give_back(call)
+            raise ShuttingDown from None
+        except BaseException:
+            await self._give_back(call)
+            raise
+
+    async def _admitted(self, request: Request, capability: Capability) -> Call:
+        payer = await payer_of(request)
+        incoming = await read_request(request, capability)
+        candidates = await self.upstreams.candidates(incoming.model)
+        if not candidates:
+            raise ModelNotFound(incoming.model)
+        margin = await self.margins.of(payer.tenant_id)
+        quotes = {
+            upstream.id: await self.tariffs.quote(capability, incoming.model, upstream=upstream, tenant_margin=margin)
+            for upstream in candidates
+        }
+        policy = self.limits.estimate
+        quantities = expected(capability, incoming.document, raw_size=incoming.size, head=incoming.head, policy=policy)
+        await self.settler.ready()
+        started_at = self.clock()
+        admitted = await admit(
+            self.database.connection,
+            payer=payer,
+            capability=capability,
+            estimate_nanos=estimate_nanos(quotes[candidates[0].id], quantities, policy=policy),
+            ttl=self.limits.hold_lifetime,
+            now=started_at,
+            top_up_url=self.limits.top_up_url,
+        )
+        return Call(
+            capability=capability,
+            payer=payer,
+            incoming=incoming,
+            candidates=candidates,
+            quotes=quotes,
+            expected=quantities,
+            admitted=admitted,
+            request_id=request.scope["state"]["request_id"],
+            started_at=started_at,
+        )
+
+    async def _give_back(self, call: Call) -> None:
+        if not call.billed:
+            await self.settler.void(call.admitted.hold_id)
+
+    async def _passed_on(self, call: Call, upstream: Upstream, response: aiohttp.ClientResponse) -> Response:
+        if response.status >= 300:
+            body = await read_whole(response, limit=_LONGEST_ERROR)
+            retry_after = response.headers.get("retry-after")
+            raise refusal(response.status, body, retry_after=retry_after, secret=upstream.api_key)
+        media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if media_type == "text/event-stream":
+            return StreamedAnswer(call, response, settler=self.settler, patience=self.limits.patience)
+        if media_type.startswith("audio/") or media_type == "application/octet-stream":
+            return await self._audio(call, response)
+        return await self._document(call, response, is_json=_is_json(call, media_type))
+
+    async def _document(self, call: Call, response: aiohttp.ClientResponse, *, is_json: bool) -> Response:
+        """A whole answer: read, charged, then passed on as it is."""
+        body = await read_whole(response, limit=_LONGEST_ANSWER)
+        reading = read_headers(response.headers)
+        if is_json:
+            try:
+                document = orjson.loads(body)
+            except orjson.JSONDecodeError:
+                raise UpstreamMalformed from None
+            if isinstance(document, dict):
+                reading = read_answer(call.capability, document, response.headers)
+        charged = await self.settler.settle(call.finished(reading, outcome=Outcome.COMPLETED))
+        return WholeAnswer(body, response, headers=billed_headers(call, response, charged))
+
+    async def _audio(self, call: Call, response: aiohttp.ClientResponse) -> Response:
+        """Sound is passed on as it comes. The text has its price, so that it is charged with its first bytes."""
+        first = await _first(response)
+        reading = read_headers(response.headers)
+        charged = await self.settler.settle(call.finished(reading, outcome=Outcome.COMPLETED))
+        return PassedAnswer(first, response, headers=billed_headers(call, response, charged))
+
+
+def _is_json(call: Call, media_type: str) -> bool:
+    """Transcriptions may be asked for as text; everything else that is no sound is JSON, whatever it calls itself."""
+    return media_type == "application/json" or call.capability is not Capability.TRANSCRIPTIONS
+
+
+async def _first(response: aiohttp.ClientResponse) -> bytes:
+    try:
+        return await response.content.readany()
+    except (aiohttp.ClientError, OSError) as error:
+        response.close()
+        raise UpstreamTimeout if isinstance(error, TimeoutError) else UpstreamUnreachable from error
