@@ -126,6 +126,7 @@ def test_images_are_counted_and_the_better_ones_take_more_tokens() -> None:
     assert images(n=3).images == 3
     assert images().images == 1
     assert images(quality="low").output_tokens < images(quality="medium").output_tokens < images().output_tokens
+    assert images(size="1024x1024").output_tokens < images(size="1536x1024").output_tokens == images().output_tokens
     assert images(n=2, quality="low").output_tokens == 2 * images(quality="low").output_tokens
 
 

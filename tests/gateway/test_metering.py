@@ -209,8 +209,17 @@ def test_a_stream_that_was_cut_is_charged_for_what_came() -> None:
     taken = metered.reading.taken(SENT)
     assert taken.input_tokens == 100
     assert 6 <= taken.output_tokens <= 12
-    assert metered.sent(SENT).output_tokens == taken.output_tokens
     assert cost(metered.reading)[1] is CostSource.ESTIMATE
+
+
+def test_a_usage_sent_before_the_text_it_does_not_count_is_no_word_on_the_text() -> None:
+    metered = meter()
+    run(metered, event(delta("", usage={"prompt_tokens": 10, "completion_tokens": 0})), HELLO)
+    taken = metered.reading.taken(SENT)
+    assert taken.input_tokens == 10 and taken.output_tokens >= 2
+    assert cost(metered.reading)[1] is CostSource.ESTIMATE
+    run(metered, event(delta("", usage=USAGE)))
+    assert cost(metered.reading) == (20_000, CostSource.USAGE)
 
 
 def test_what_is_thought_refused_and_called_counts_as_output() -> None:
@@ -221,10 +230,10 @@ def test_what_is_thought_refused_and_called_counts_as_output() -> None:
     ):
         metered = meter()
         run(metered, event({"choices": [{"index": 0, "delta": part}]}))
-        assert metered.sent(SENT).output_tokens > 2
+        assert metered.reading.taken(SENT).output_tokens > 2
     completions = meter(capability=Capability.COMPLETIONS)
     run(completions, event({"choices": [{"index": 0, "text": "once upon a time"}]}))
-    assert completions.sent(SENT).output_tokens > 2
+    assert completions.reading.taken(SENT).output_tokens > 2
 
 
 ODD = [
@@ -264,6 +273,14 @@ def test_any_division_into_chunks_gives_the_same_bytes_and_the_same_reading(
     assert divided.done == whole.done
     if usage_asked:
         assert passed == stream
+
+
+def test_an_event_without_an_end_is_not_kept_for_ever() -> None:
+    metered = meter()
+    piece = b"data: " + b"x" * 1_000_000
+    passed = sum(len(metered.feed(piece)) for _ in range(50))
+    assert passed > 0
+    assert passed + len(metered.finish()) == 50 * len(piece)
 
 
 @settings(deadline=None)

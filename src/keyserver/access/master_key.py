@@ -20,7 +20,7 @@ async def load_master_key(session: AsyncSession, configured: str | None) -> Mast
         _log.warning(
             "master_key_in_database",
             why="KEYSERVER_SECRET_KEY is not set: whoever reads a copy of the database can read node credentials and "
-            "sign webhooks. Set it to a long random text kept outside the database",
+            "upstream keys, and sign webhooks. Set it to a long random text kept outside the database",
         )
     stored = await session.scalar(select(SystemSecret.value).where(SystemSecret.name == _NAME))
     if configured is None:

@@ -5,12 +5,13 @@
   that OpenAI's scaling gives); audio parts 10 tokens a second; files as text of their size. Completions and embeddings:
   the text, or the number of token ids given.
 - answers: `max_completion_tokens`, `max_tokens` or the policy's default, times `n`.
-- images: `n`, and tokens by quality as OpenAI lists them for the largest size of gpt-image-1, the highest quality when
-  none is named.
+- images: `n`, and tokens by size and quality as OpenAI lists them for gpt-image-1, the largest and best when a request
+  does not say.
 - speech: characters, and 20 tokens a second at 12 characters a second. Transcriptions: seconds (gateway/audio.py), and
   10 tokens heard and 4 written a second.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
@@ -28,7 +29,9 @@ _CHARACTERS_A_SECOND = 12
 _HEARD_TOKENS_A_SECOND, _SPOKEN_TOKENS_A_SECOND, _WRITTEN_TOKENS_A_SECOND = 10, 20, 4
 #: Base64 has four characters for three bytes.
 _BASE64 = Decimal("0.75")
-_IMAGE_TOKENS = {"low": 408, "medium": 1_584, "high": 6_240}
+#: By quality: of a square image, and of a larger one.
+_IMAGE_TOKENS = {"low": (272, 408), "medium": (1_056, 1_584), "high": (4_160, 6_240)}
+_SQUARE = re.compile(r"(\d{1,4})x\1")
 _TEXTS = (
     "messages",
     "tools",
@@ -150,7 +153,8 @@ def _output_tokens(body: Mapping[str, Any], policy: EstimatePolicy) -> int:
 
 def _images(body: Mapping[str, Any]) -> Quantities:
     images = _count(body.get("n"), most=_MOST_ANSWERS) or 1
-    tokens = images * _IMAGE_TOKENS.get(str(body.get("quality")), _IMAGE_TOKENS["high"])
+    square, larger = _IMAGE_TOKENS.get(str(body.get("quality")), _IMAGE_TOKENS["high"])
+    tokens = images * (square if _SQUARE.fullmatch(str(body.get("size"))) else larger)
     return Quantities(input_tokens=_input_tokens(body), output_tokens=tokens, output_image_tokens=tokens, images=images)
 
 

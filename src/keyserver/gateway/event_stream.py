@@ -7,6 +7,8 @@ _BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r(?=[^\n]))(?:\r\n|\n|\r(?=[^\n]))")
 _LINE = re.compile(rb"\r\n|\n|\r")
 _BOM = b"\xef\xbb\xbf"
 _LONGEST_BREAK = 4
+#: What never ends is passed on as it is, instead of being kept in memory. An image of the largest size has 25 MiB.
+_LONGEST_EVENT = 32 * 1024 * 1024
 
 
 class EventSplitter:
@@ -27,6 +29,8 @@ class EventSplitter:
             begin = search_from = end.end()
         del self._rest[:begin]
         self._seen = len(self._rest)
+        if self._seen > _LONGEST_EVENT:
+            events.append(self.rest())
         return events
 
     def rest(self) -> bytes:
@@ -40,7 +44,7 @@ class EventSplitter:
 def data_of(event: bytes) -> bytes | None:
     """An event's data, its lines joined by LF; None when it has none, as a comment that keeps a connection open."""
     lines = [
-        line[5:].removeprefix(b" ") if line.startswith(b"data:") else b""
+        line[5:].removeprefix(b" ")
         for line in _LINE.split(event.removeprefix(_BOM))
         if line.startswith(b"data:") or line == b"data"
     ]

@@ -6,7 +6,6 @@ rates; an estimate from what was sent.
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -21,6 +20,7 @@ from keyserver.gateway.tokens import tokens_of
 __all__ = ["CostSource", "Reading", "StreamMeter", "cost_of", "read_answer"]
 
 _DONE = b"[DONE]"
+_TEXT = frozenset({Capability.CHAT, Capability.COMPLETIONS})
 #: Between members of valid JSON only: inside a string the quotes would be escaped.
 _NULL_USAGE = re.compile(rb',\s*"usage"\s*:\s*null(?=\s*[,}])')
 
@@ -28,7 +28,7 @@ _NULL_USAGE = re.compile(rb',\s*"usage"\s*:\s*null(?=\s*[,}])')
 def read_answer(capability: Capability, document: Mapping[str, Any], headers: Mapping[str, str]) -> Reading:
     """What a whole answer says. A cost in the headers goes before one in the body."""
     read = read_document(capability, document).merged(read_headers(headers))
-    return replace(read, seen=_seen(capability, weight_of_answer(document)))
+    return _with_text(capability, read, weight_of_answer(document))
 
 
 def cost_of(reading: Reading, *, quote: Quote, sent: Quantities) -> tuple[int, CostSource]:
@@ -42,9 +42,9 @@ def cost_of(reading: Reading, *, quote: Quote, sent: Quantities) -> tuple[int, C
     return cost, CostSource.USAGE if exact else CostSource.ESTIMATE
 
 
-def _seen(capability: Capability, weight: int) -> dict[str, Any]:
-    """The output as it came, of those capabilities whose output is text."""
-    return {"output_tokens": tokens_of(weight)} if capability in {Capability.CHAT, Capability.COMPLETIONS} else {}
+def _with_text(capability: Capability, reading: Reading, weight: int) -> Reading:
+    """The reading with the text that came, of those capabilities whose output is text."""
+    return reading.with_output(tokens_of(weight)) if capability in _TEXT else reading
 
 
 class StreamMeter:
@@ -85,11 +85,7 @@ class StreamMeter:
     @property
     def reading(self) -> Reading:
         """What the stream has said so far; a cost in the headers goes before one in the stream."""
-        return replace(self._read.merged(self._stated), seen=_seen(self._capability, self._weight))
-
-    def sent(self, expected: Quantities) -> Quantities:
-        """What was sent, for an upstream that does not count: the request as expected, the output as it was seen."""
-        return replace(expected, **_seen(self._capability, self._weight))
+        return _with_text(self._capability, self._read.merged(self._stated), self._weight)
 
     def _metered(self, event: bytes) -> bytes:
         """The event as it goes on to the client; empty when it does not."""

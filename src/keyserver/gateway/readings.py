@@ -42,6 +42,10 @@ _COUNTS: dict[str, tuple[tuple[str, ...], ...]] = {
     "output_image_tokens": (("completion_tokens_details", "image_tokens"), ("output_tokens_details", "image_tokens")),
 }
 
+_TOTALS = frozenset({"input_tokens", "output_tokens"})
+#: What the output of a capability consists of, where an upstream does not tell its kinds apart.
+_MAIN_OUTPUT = {Capability.IMAGES: "output_image_tokens", Capability.SPEECH: "output_audio_tokens"}
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:
@@ -62,6 +66,12 @@ class Reading:
     def taken_by_count(self) -> Quantities:
         """What the call took by the upstream's count alone."""
         return Quantities(**self.counted)
+
+    def with_output(self, tokens: int) -> "Reading":
+        """The same with the output that we saw. An upstream that counts none of it has not counted (yet)."""
+        silent = tokens > 0 and not self.counted.get("output_tokens")
+        counted = {name: value for name, value in self.counted.items() if not (silent and name == "output_tokens")}
+        return Reading(self.stated_cost_usd, counted, {"output_tokens": tokens})
 
     def merged(self, later: "Reading") -> "Reading":
         """Both readings of one answer; of what both say, the later."""
@@ -94,11 +104,9 @@ def read_document(capability: Capability, document: Mapping[str, Any]) -> Readin
 def weight_of_answer(document: Mapping[str, Any]) -> int:
     """The weight (gateway/tokens.py) of the text in an answer's choices, or in one event of a stream."""
     choices = document.get("choices")
-    return (
-        sum(_weight_of_choice(choice) for choice in choices if isinstance(choice, dict))
-        if isinstance(choices, list)
-        else 0
-    )
+    if not isinstance(choices, list):
+        return 0
+    return sum(_weight_of_choice(choice) for choice in choices if isinstance(choice, dict))
 
 
 def _weight_of_choice(choice: Mapping[str, Any]) -> int:
@@ -116,7 +124,20 @@ def _weight_of_choice(choice: Mapping[str, Any]) -> int:
 
 
 def _counted(capability: Capability, usage: Mapping[str, Any]) -> dict[str, Any]:
-    counted: dict[str, Any] = {}
+    """Members of Quantities; empty when a count is impossible, or when nothing was counted."""
+    counted: dict[str, Any] = _token_counts(usage)
+    if capability in _LLM and not counted.get("input_tokens") and not counted.get("output_tokens"):
+        return {}  # every such call takes tokens: an upstream that counts none does not count
+    main_output = _MAIN_OUTPUT.get(capability)
+    if main_output is not None and counted and not counted[main_output]:
+        counted[main_output] = counted["output_tokens"]
+    seconds = _seconds(usage.get("seconds"))
+    return counted if seconds is None else {**counted, "seconds": seconds}
+
+
+def _token_counts(usage: Mapping[str, Any]) -> dict[str, int]:
+    """All of `_COUNTS`, nought where a usage that has tokens leaves one out; else empty."""
+    counts: dict[str, int] = {}
     for name, paths in _COUNTS.items():
         value = next((found for path in paths if (found := _at(usage, path)) is not None), None)
         if value is None:
@@ -124,22 +145,8 @@ def _counted(capability: Capability, usage: Mapping[str, Any]) -> dict[str, Any]
         count = _whole(value)
         if count is None:
             return {}
-        counted[name] = count
-    if "input_tokens" not in counted and "output_tokens" not in counted:
-        counted = {}
-    elif capability in _LLM and not counted.get("input_tokens") and not counted.get("output_tokens"):
-        return {}  # every such call takes tokens: an upstream that counts none does not count
-    else:
-        counted = {"input_tokens": 0, "output_tokens": 0, **_ALL_PARTS, **counted}
-    if capability is Capability.IMAGES and counted and not counted["output_image_tokens"]:
-        counted["output_image_tokens"] = counted["output_tokens"]
-    if capability is Capability.SPEECH and counted and not counted["output_audio_tokens"]:
-        counted["output_audio_tokens"] = counted["output_tokens"]
-    seconds = _seconds(usage.get("seconds"))
-    return counted if seconds is None else {**counted, "seconds": seconds}
-
-
-_ALL_PARTS = dict.fromkeys(_COUNTS, 0)
+        counts[name] = count
+    return {**dict.fromkeys(_COUNTS, 0), **counts} if counts.keys() & _TOTALS else {}
 
 
 def _at(document: Any, path: tuple[str, ...]) -> Any:
