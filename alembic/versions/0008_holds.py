@@ -1,15 +1,15 @@
 """Holds, credit terms, rate windows and usage records
 
-Revision ID: 0007
-Revises: 0001
+Revision ID: 0008
+Revises: 0007
 """
 
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision = "0007"
-down_revision = "0001"
+revision = "0008"
+down_revision = "0007"
 branch_labels = None
 depends_on = None
 
