@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from bench import measure, parts, volume
+from bench import evm_catch_up, measure, parts, volume
 
 Row = tuple[str, str, str, str]
 
@@ -154,8 +154,16 @@ class Bench:
         what = f"a block of {volume.BLOCK_OUTPUTS:,} outputs, {many:,} addresses over {few:,}"
         return [(what, f"{large * 1000:.0f} ms", f"{small * 1000:.0f} ms", f"{large / small:.2f}")]
 
+    def evm_catch_up(self) -> list[Row]:
+        def once() -> tuple[float, float, float]:
+            return *evm_catch_up.catch_up(), 0.0
+
+        mine, beside, _ = self.median("EVM catch-up", once)
+        return [("EVM catch-up, blocks", f"{mine:,.0f}/s", f"anvil alone {beside:,.0f}/s", f"{mine / beside:.2f}")]
+
 
 _PARTS: dict[str, Callable[[Bench], list[Row]]] = {
+    "evm_catch_up": Bench.evm_catch_up,
     "http": Bench.http,
     "ledger": Bench.ledger,
     "process": Bench.process,

@@ -172,6 +172,15 @@ class AnvilNode:
     async def deploy_wallet(self) -> str:
         return await self._deploy("ForwardingWallet")
 
+    async def send_from(self, sender: str, to: str, wei: int) -> str:
+        """Ether sent by an address whose key nobody has: its owner sweeping it."""
+        await self.rpc("anvil_impersonateAccount", sender)
+        return await self.send(to, wei, sender=sender)
+
+    async def create_with(self, code: str, wei: int) -> str:
+        """A transaction that runs this code as the constructor of a new contract, which gets the ether first."""
+        return await self._transact(None, wei=wei, data=code)
+
     # --- tokens -----------------------------------------------------------------------------------------------------
 
     async def deploy_erc20(self) -> str:

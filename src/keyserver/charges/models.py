@@ -83,8 +83,9 @@ class Charge(Base):
 class Payment(Base):
     """One output to an address of ours. Never deleted: what stops counting changes its status.
 
-    `output_index` is the output's position on UTXO chains and the log index of a token transfer; a top-level transfer
-    of an EVM chain's own coin is output 0, told from log 0 by its asset.
+    `output_index` is the output's position on UTXO chains and the log index of a token transfer; of an EVM chain's own
+    coin 0 for the transaction itself, told from log 0 by its asset, and 1 upwards for its internal calls. Coin that was
+    found by comparing balances has its block's hash for `tx_hash`, and an index below 0.
     """
 
     __tablename__ = "payments"
@@ -127,6 +128,8 @@ class Payment(Base):
     block_hash: Mapped[str | None]
     seen_at: Mapped[datetime]
     confirmed_at: Mapped[datetime | None]
+    #: Of coin found by comparing balances: it arrived above this height, up to `block_height`. Null for all else.
+    found_above: Mapped[int | None]
     #: What stands credited now; null when nothing does. `credits` counts credits ever posted, for their references.
     credited_nanos: Mapped[int | None]
     credits: Mapped[int] = mapped_column(Integer, server_default=text("0"))

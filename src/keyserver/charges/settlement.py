@@ -1,19 +1,20 @@
 """From what a chain shows to what a charge is worth: payments, credits, states, webhooks, in the caller's transaction.
 
-Three things are told here: transfers of a block (`include`), transfers waiting for one (`see`), and blocks that are no
-longer part of the chain (`orphan`). Each may be told again; the second time changes nothing. Locks are taken in one
-order everywhere: charges by id, then ledger balances by account.
+Told here are transfers of a block (`include`), coin of older blocks that no transfer showed (`find`), transfers waiting
+for a block (`see`), and blocks that are no longer part of the chain (`orphan`). Each may be told again; the second time
+changes nothing. Locks are taken in one order everywhere: charges by id, then ledger balances by account.
 """
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ARRAY, Text, any_, literal, select, update
+from sqlalchemy import ARRAY, ColumnElement, Text, any_, literal, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from keyserver.addresses.owners import Owned, owners_of
-from keyserver.chains.models import Blockchain, PaymentMethod
+from keyserver.chains.catalog import Family
+from keyserver.chains.models import NATIVE, Blockchain, PaymentMethod
 from keyserver.charges.crediting import Market, credit, post_entries, reverse
 from keyserver.charges.history import facts_of, note_reversal
 from keyserver.charges.models import Charge, Payment
@@ -25,13 +26,17 @@ from keyserver.kit.ids import new_id
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """One output or token transfer that a chain shows. `match_key` is the receiver's, `amount_units` base units."""
+    """One output or token transfer that a chain shows. `match_key` is the receiver's, `amount_units` base units.
+
+    `found_above`: no transfer showed it, but the balance rose, in a block above this height.
+    """
 
     tx_hash: str
     output_index: int
     asset: str
     match_key: str
     amount_units: int
+    found_above: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,21 @@ async def include(
     """A block on top of what was told before: its arrivals, and one more confirmation for those below it."""
     await _record(session, blockchain, arrivals, block=block, now=now)
     await _confirm(session, blockchain, block, market=market, now=now)
+
+
+async def find(
+    session: AsyncSession,
+    blockchain: Blockchain,
+    found: Sequence[tuple[Arrival, Inclusion]],
+    tip: Inclusion,
+    *,
+    market: Market,
+    now: datetime,
+) -> None:
+    """Coin in blocks that were told before, below or at the `tip`, which decides how deep it is."""
+    for arrival, block in found:
+        await _record(session, blockchain, [arrival], block=block, now=now)
+    await _confirm(session, blockchain, tip, market=market, now=now)
 
 
 async def see(
@@ -93,7 +113,8 @@ async def orphan(session: AsyncSession, blockchain: Blockchain, *, above_height:
     for payment in affected:
         before = facts_of(payment)
         reversals.append(reverse(payment, blockchain, now=now))
-        payment.status = PaymentStatus.ORPHANED
+        # What a balance showed of one block comes back under another block's hash, if it does.
+        payment.status = PaymentStatus.ORPHANED if payment.found_above is None else PaymentStatus.REPLACED
         payment.block_height = payment.block_hash = payment.confirmed_at = payment.reason = None
         payment.confirmations = 0
         note_reversal(session, payment, before=before, now=now)
@@ -122,6 +143,7 @@ async def _record(
     if not ours:
         return set()
     methods = await methods_on(session, blockchain)
+    found_already = await _found_already(session, blockchain, ours.values(), block)
     touched: set[str | None] = set()
     for arrival in arrivals:
         address = ours.get(arrival.match_key)
@@ -129,6 +151,9 @@ async def _record(
             continue
         paid = paid_asset(blockchain, methods, arrival.asset, address)
         if paid is None:
+            continue
+        is_coin = arrival.asset == NATIVE
+        if is_coin and arrival.match_key in found_already and not await _stands(session, blockchain, arrival):
             continue
         touched.add(await _store(session, blockchain, arrival, address, paid, block=block, now=now))
     await session.flush()
@@ -152,6 +177,37 @@ async def _give_up_moved(session: AsyncSession, blockchain: Blockchain, tx_hashe
     await session.execute(moved)
 
 
+async def _found_already(
+    session: AsyncSession, blockchain: Blockchain, ours: Collection[Owned], block: Inclusion | None
+) -> set[str]:
+    """Match keys at which a comparison of balances found this block's coin: what a trace shows later is the same."""
+    if block is None or blockchain.family == Family.UTXO:
+        return set()
+    places = {(address.key_ring_id, address.address_index): address.match_key for address in ours}
+    query = (
+        select(Payment.key_ring_id, Payment.address_index)
+        .where(tuple_(Payment.key_ring_id, Payment.address_index).in_(list(places)))
+        .where(Payment.blockchain_id == blockchain.id, Payment.asset == NATIVE)
+        .where(Payment.found_above < block.height, Payment.block_height >= block.height)
+    )
+    return {places[key_ring_id, index] for key_ring_id, index in await session.execute(query)}
+
+
+async def _stands(session: AsyncSession, blockchain: Blockchain, arrival: Arrival) -> bool:
+    """Whether this very arrival is in a block already: to tell it again changes nothing."""
+    query = select(Payment.block_hash).where(*_identity(blockchain, arrival))
+    return await session.scalar(query) is not None
+
+
+def _identity(blockchain: Blockchain, arrival: Arrival) -> tuple[ColumnElement[bool], ...]:
+    return (
+        Payment.blockchain_id == blockchain.id,
+        Payment.tx_hash == arrival.tx_hash,
+        Payment.output_index == arrival.output_index,
+        Payment.asset == arrival.asset,
+    )
+
+
 async def _store(
     session: AsyncSession,
     blockchain: Blockchain,
@@ -162,14 +218,7 @@ async def _store(
     block: Inclusion | None,
     now: datetime,
 ) -> str | None:
-    payment = await session.scalar(
-        select(Payment).where(
-            Payment.blockchain_id == blockchain.id,
-            Payment.tx_hash == arrival.tx_hash,
-            Payment.output_index == arrival.output_index,
-            Payment.asset == arrival.asset,
-        )
-    )
+    payment = await session.scalar(select(Payment).where(*_identity(blockchain, arrival)))
     if payment is None:
         charge = await _charge_at(session, address, blockchain, arrival.asset)
         payment = Payment(
@@ -193,6 +242,7 @@ async def _store(
             confirmations=0,
             credits=0,
             seen_at=now,
+            found_above=arrival.found_above,
         )
         session.add(payment)
     if block is not None and payment.block_hash != block.block_hash:

@@ -19,8 +19,8 @@ from keyserver.watching.ports import BlockNotFound, NodeUnavailable, Transfer
 #: keccak256("Transfer(address,address,uint256)"), which ERC-20 and ERC-721 share.
 TRANSFER_TOPIC = "0xddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef"
 
-_HASH_BYTES = 32
-_ADDRESS_BYTES = 20
+HASH_BYTES = 32
+ADDRESS_BYTES = 20
 _BLOOM_BYTES = 256
 _TRANSFER_TOPICS = 3
 _QUANTITY = re.compile(r"0x[0-9a-fA-F]{1,100}")
@@ -67,7 +67,7 @@ class Receipt:
 # --- words ------------------------------------------------------------------------------------------------------
 
 
-def _malformed(what: str, value: object) -> NodeUnavailable:
+def malformed(what: str, value: object) -> NodeUnavailable:
     return NodeUnavailable(f"the node sent no valid {what}: {repr(value)[:100]}")
 
 
@@ -77,26 +77,26 @@ def quantity(value: object, what: str, *, bits: int = 256) -> int:
         number = int(value, 16)
         if number.bit_length() <= bits:
             return number
-    raise _malformed(what, value)
+    raise malformed(what, value)
 
 
-def _data(value: object, what: str, *, size: int | None = None) -> str:
+def hex_data(value: object, what: str, *, size: int | None = None) -> str:
     """DATA of `size` bytes, in lower case."""
     if isinstance(value, str) and _DATA.fullmatch(value) and size in {None, len(value) // 2 - 1}:
         return value.lower()
-    raise _malformed(what, value)
+    raise malformed(what, value)
 
 
-def _object(value: object, what: str) -> Mapping[str, Any]:
+def json_object(value: object, what: str) -> Mapping[str, Any]:
     if isinstance(value, dict):
         return value
-    raise _malformed(what, value)
+    raise malformed(what, value)
 
 
-def _list(value: object, what: str) -> Sequence[Any]:
+def json_list(value: object, what: str) -> Sequence[Any]:
     if isinstance(value, list):
         return value
-    raise _malformed(what, value)
+    raise malformed(what, value)
 
 
 # --- blocks -----------------------------------------------------------------------------------------------------
@@ -104,14 +104,14 @@ def _list(value: object, what: str) -> Sequence[Any]:
 
 def read_header(answer: object, *, height: int | None = None) -> Header:
     """The header in an answer to eth_getBlockByNumber; `height` is what was asked for, None for the newest block."""
-    block = _object(answer, "block")
+    block = json_object(answer, "block")
     number = quantity(block.get("number"), "block number", bits=63)
     if height not in {None, number}:
         raise NodeUnavailable(f"the node sent block {number} when asked for block {height}")
     return Header(
         height=number,
-        hash=_data(block.get("hash"), "block hash", size=_HASH_BYTES),
-        parent_hash=_data(block.get("parentHash"), "parent hash", size=_HASH_BYTES),
+        hash=hex_data(block.get("hash"), "block hash", size=HASH_BYTES),
+        parent_hash=hex_data(block.get("parentHash"), "parent hash", size=HASH_BYTES),
         mined_at=_instant(block.get("timestamp")),
     )
 
@@ -121,27 +121,27 @@ def _instant(value: object) -> datetime:
     try:
         return datetime.fromtimestamp(seconds, UTC)
     except (OverflowError, ValueError, OSError):
-        raise _malformed("block timestamp", value) from None
+        raise malformed("block timestamp", value) from None
 
 
 def read_block(answer: object, *, height: int) -> FullBlock:
     header = read_header(answer, height=height)
-    block = _object(answer, "block")
-    transactions = _list(block.get("transactions"), "list of transactions")
+    block = json_object(answer, "block")
+    transactions = json_list(block.get("transactions"), "list of transactions")
     return FullBlock(
         header=header,
-        bloom=int(_data(block.get("logsBloom"), "logs bloom", size=_BLOOM_BYTES), 16),
+        bloom=int(hex_data(block.get("logsBloom"), "logs bloom", size=_BLOOM_BYTES), 16),
         transactions=[_read_transaction(transaction) for transaction in transactions],
     )
 
 
 def _read_transaction(answer: object) -> Transaction:
-    transaction = _object(answer, "transaction")
+    transaction = json_object(answer, "transaction")
     to = transaction.get("to")
     return Transaction(
-        hash=_data(transaction.get("hash"), "transaction hash", size=_HASH_BYTES),
-        sender=_data(transaction.get("from"), "sender", size=_ADDRESS_BYTES),
-        to=None if to is None else _data(to, "receiver", size=_ADDRESS_BYTES),
+        hash=hex_data(transaction.get("hash"), "transaction hash", size=HASH_BYTES),
+        sender=hex_data(transaction.get("from"), "sender", size=ADDRESS_BYTES),
+        to=None if to is None else hex_data(to, "receiver", size=ADDRESS_BYTES),
         value_units=quantity(transaction.get("value"), "transaction value"),
     )
 
@@ -151,18 +151,37 @@ def read_receipt(answer: object, *, block_hash: str) -> Receipt:
 
     `status` is there since Byzantium (EIP-658); receipts before it don't say whether a transaction succeeded.
     """
-    receipt = _object(answer, "receipt")
-    _require_block(receipt.get("blockHash"), block_hash)
+    receipt = json_object(answer, "receipt")
+    require_block(receipt.get("blockHash"), block_hash)
     status = quantity(receipt.get("status"), "receipt status", bits=1)
     return Receipt(
-        tx_hash=_data(receipt.get("transactionHash"), "transaction hash", size=_HASH_BYTES),
+        tx_hash=hex_data(receipt.get("transactionHash"), "transaction hash", size=HASH_BYTES),
         succeeded=status == 1,
-        logs=_list(receipt.get("logs"), "list of logs"),
+        logs=json_list(receipt.get("logs"), "list of logs"),
     )
 
 
-def _require_block(value: object, block_hash: str) -> None:
-    if _data(value, "block hash", size=_HASH_BYTES) != block_hash:
+def read_fee(answer: object) -> int:
+    """What the transaction of a receipt cost its sender in the chain's coin, as far as a receipt says.
+
+    Gas at the price that was paid for it (EIP-1559), blobs (EIP-4844), and what rollups of the OP stack take for their
+    data on the chain below. A fee that was paid in a token (Celo's `feeCurrency`) is none in the coin.
+    """
+    receipt = json_object(answer, "receipt")
+    if receipt.get("feeCurrency") is not None:
+        return 0
+    gas = quantity(receipt.get("gasUsed"), "gas used") * quantity(receipt.get("effectiveGasPrice"), "gas price")
+    blobs = _optional(receipt, "blobGasUsed") * _optional(receipt, "blobGasPrice")
+    return gas + blobs + _optional(receipt, "l1Fee")
+
+
+def _optional(answer: Mapping[str, Any], name: str) -> int:
+    value = answer.get(name)
+    return 0 if value is None else quantity(value, name)
+
+
+def require_block(value: object, block_hash: str) -> None:
+    if hex_data(value, "block hash", size=HASH_BYTES) != block_hash:
         raise BlockNotFound("the node's branch moved while a block was being read")
 
 
@@ -184,12 +203,14 @@ def transfer_logs(logs: Iterable[object], *, block_hash: str, contracts: frozens
     """
     found: list[Mapping[str, Any]] = []
     for answer in logs:
-        log = _object(answer, "log")
-        topics = [_data(topic, "log topic", size=_HASH_BYTES) for topic in _list(log.get("topics"), "list of topics")]
-        contract = _data(log.get("address"), "log address", size=_ADDRESS_BYTES)
+        log = json_object(answer, "log")
+        topics = [
+            hex_data(topic, "log topic", size=HASH_BYTES) for topic in json_list(log.get("topics"), "list of topics")
+        ]
+        contract = hex_data(log.get("address"), "log address", size=ADDRESS_BYTES)
         if log.get("removed") is True or contract not in contracts or topics[:1] != [TRANSFER_TOPIC]:
             continue
-        _require_block(log.get("blockHash"), block_hash)
+        require_block(log.get("blockHash"), block_hash)
         found.append({**log, "address": contract, "topics": topics})
     return found
 
@@ -198,14 +219,14 @@ def token_transfers(logs: Iterable[Mapping[str, Any]]) -> list[Transfer]:
     """ERC-20 transfers among `transfer_logs`. What an ERC-721 or a careless contract emits has other topics or data."""
     transfers = []
     for log in logs:
-        topics, data = log["topics"], _data(log.get("data"), "log data")
-        if len(topics) != _TRANSFER_TOPICS or len(data) != 2 + 2 * _HASH_BYTES:
+        topics, data = log["topics"], hex_data(log.get("data"), "log data")
+        if len(topics) != _TRANSFER_TOPICS or len(data) != 2 + 2 * HASH_BYTES:
             continue
         sender, receiver = (_address(topic) for topic in topics[1:])
         amount = int(data, 16)
         if sender is None or receiver is None or sender == receiver or amount == 0:
             continue
-        tx_hash = _data(log.get("transactionHash"), "transaction hash", size=_HASH_BYTES)
+        tx_hash = hex_data(log.get("transactionHash"), "transaction hash", size=HASH_BYTES)
         index = quantity(log.get("logIndex"), "log index", bits=63)
         transfers.append(Transfer(tx_hash, index, log["address"], receiver, amount))
     return list(dict.fromkeys(transfers))
@@ -213,7 +234,7 @@ def token_transfers(logs: Iterable[Mapping[str, Any]]) -> list[Transfer]:
 
 def _address(topic: str) -> str | None:
     """The address in a 32-byte word; None when the word is no address."""
-    padding = 2 * (_HASH_BYTES - _ADDRESS_BYTES)
+    padding = 2 * (HASH_BYTES - ADDRESS_BYTES)
     return f"0x{topic[2 + padding :]}" if topic[2 : 2 + padding].strip("0") == "" else None
 
 

@@ -50,7 +50,7 @@ class Transfer:
 
     `address` is the receiver's match key (`chains.catalog.match_key`): lower case on EVM chains, as written elsewhere.
     `output_index`: position among the outputs of a UTXO transaction, a token transfer's log index in the block; of an
-    EVM coin 0 for the transaction itself and 1 upwards for its internal calls, depth first, every call counted.
+    EVM coin 0 for the transaction itself and 1 upwards for the internal calls that moved coin, depth first.
     `least_confirmations`: how deep it must be whatever was asked for, as new coins of a block reward must mature.
     """
 
@@ -163,6 +163,10 @@ class ChainSource(Protocol):
     async def holdings(self, addresses: Sequence[str], *, block_hash: str) -> list[Holding] | None:  # noqa: ARG002
         """What each account holds after this block, in order; None when the node no longer has that block's state."""
         return None
+
+    async def spending(self, address: str, *, block_hash: str) -> int:  # noqa: ARG002 - for chains with accounts
+        """Base units that left the account by its own transactions in this block, fees included."""
+        return 0
 
     async def mempool(self, *, known: frozenset[str]) -> Mempool | None:
         """What waits, with the transfers of transactions not in `known`; None when this chain has nothing to show."""

@@ -20,6 +20,8 @@ from keyserver.kit import metrics
 from keyserver.kit.clock import Clock
 from keyserver.kit.db import Database
 from keyserver.watching import cursor as cursors
+from keyserver.watching.accounts import take_back_checks
+from keyserver.watching.balances import compare_balances
 from keyserver.watching.cursor import LostRace
 from keyserver.watching.models import ScannedBlock, Scanner
 from keyserver.watching.ports import (
@@ -27,7 +29,6 @@ from keyserver.watching.ports import (
     BlockNotFound,
     BlockRef,
     ChainSource,
-    Mempool,
     SourceError,
     Transfer,
     WrongNode,
@@ -59,7 +60,7 @@ class Progress:
 
 
 class Follower:
-    """Follows one blockchain. Holds nothing that a restart would lose, but which mempool transactions it looked at."""
+    """Follows one blockchain. Holds nothing that a restart would lose, but what it looked at last."""
 
     def __init__(
         self,
@@ -79,6 +80,8 @@ class Follower:
         self._told = told
         self._identified = False
         self._ahead = 1
+        #: Blocks were applied that may hold more coin than they show.
+        self._balances_due = False
         #: None: nobody knows what waited when payments were last seen there, so that any answer is news.
         self._looked_at: frozenset[str] | None = None
 
@@ -110,6 +113,8 @@ class Follower:
             if not blocks:
                 break  # the branch changed under us: the next step sees where it went
             cursor = await self._apply(blockchain, cursor, blocks, contracts)
+        if self._balances_due:
+            await self._compare_balances(blockchain, cursor)
         if cursor.height >= tip.height:
             await self._look_at_mempool(blockchain, cursor)
         return Progress(cursor.height, max(0, tip.height - cursor.height))
@@ -195,6 +200,7 @@ class Follower:
             await cursors.forget(session, blockchain.id, above=above)
             if above < to.height:
                 await cursors.remember(session, blockchain.id, [to])
+            await take_back_checks(session, blockchain.id, to=to)
             payments = await settlement.orphan(session, blockchain, above_height=above, now=now)
         self._looked_at = None
         self._told()
@@ -240,18 +246,28 @@ class Follower:
                     market=self._market,
                     now=now,
                 )
+        self._balances_due |= not all(block.shows_internal_calls for block in blocks)
         self._told()
         metrics.BLOCKS_APPLIED.labels(blockchain.chain, blockchain.network).inc(len(blocks))
         fullest = max(len(block.transfers) for block in blocks)
         self._ahead = max(1, min(MOST_AHEAD, 2 * self._ahead, TRANSFERS_AHEAD // (fullest + 1)))
         return blocks[-1].ref
 
+    async def _compare_balances(self, blockchain: Blockchain, cursor: BlockRef) -> None:
+        parts = (self._database, blockchain, self._source, cursor)
+        try:
+            if await compare_balances(*parts, market=self._market, clock=self._clock):
+                self._told()
+            self._balances_due = False
+        except BlockNotFound:
+            return  # the branch changed under us: the next step sees where it went, and compares again
+
     async def _look_at_mempool(self, blockchain: Blockchain, cursor: BlockRef) -> None:
         asked_at = self._clock()
         mempool = await self._source.mempool(known=self._looked_at or frozenset())
         if mempool is None or mempool.tip_hash != cursor.hash:
             return  # what waits is only told from what was mined while the tip is the block we are at
-        if self._matters(mempool):
+        if mempool.transfers or mempool.tx_hashes != self._looked_at:
             now = self._clock()
             async with self._database.transaction() as session:
                 await cursors.move_cursor(session, blockchain.id, cursor, cursor, now=None)
@@ -265,9 +281,6 @@ class Follower:
                 )
             self._told()
         self._looked_at = mempool.tx_hashes
-
-    def _matters(self, mempool: Mempool) -> bool:
-        return bool(mempool.transfers) or mempool.tx_hashes != self._looked_at
 
     async def _note_tip(self, tip: BlockRef) -> None:
         async with self._database.transaction() as session:
