@@ -33,8 +33,9 @@ from keyserver.settings import Settings
 from keyserver.watching.bitcoind import BitcoindSource
 from keyserver.watching.evm import EvmSource
 from keyserver.watching.oracles import OracleFeeds
-from keyserver.watching.ports import ChainSource, SourceError
+from keyserver.watching.ports import ChainSource
 from keyserver.watching.targets import Target
+from keyserver.watching.tron import TronSource
 from keyserver.watching.watcher import Watcher
 from keyserver.webhooks.dispatcher import Dispatcher
 from keyserver.webhooks.secrets import TenantSecrets
@@ -118,7 +119,10 @@ def make_source(target: Target, database: Database) -> ChainSource:
             chain_id = int(spec.node_identity) if spec.node_identity else None
             return EvmSource(target.url, chain_id=chain_id, headers=headers)
         case Family.TRON:
-            raise SourceError("Tron is not followed yet: addresses are handed out, but payments to them are not seen")
+            assert spec.node_identity is not None, "every network of Tron has its chain id"
+            return TronSource(
+                target.url, chain_id=int(spec.node_identity), offers_coin=target.offers_coin, headers=headers
+            )
         case _:
             assert_never(spec.family)
 

@@ -12,6 +12,7 @@ No message and no repr holds more of the URL than host and port, since passwords
 import asyncio
 import base64
 import json
+import re
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -27,6 +28,9 @@ MAX_ANSWER_BYTES = 64 * 1024 * 1024
 #: A node's own words are quoted up to this many characters.
 _QUOTED = 500
 _BUSY = frozenset({429, 502, 503, 504})
+_FORBIDDEN = 403
+#: TronGrid's words for "too many requests", with 403 or 503 and no Retry-After.
+_SUSPENDED = re.compile(rb"suspended for ([0-9]{1,5}) ?s")
 
 Auth = Callable[[], tuple[str, str] | None]
 
@@ -160,6 +164,16 @@ class JsonRpc:
                     raise outcome
         return outcomes
 
+    async def document(self, body: Any) -> Any:
+        """Any JSON document for another, within the same limits: what a node offers beside JSON-RPC.
+
+        RpcUnavailable for anything but HTTP 200 with JSON.
+        """
+        status, answer = await self._post(body)
+        if status != httpx.codes.OK:
+            raise RpcUnavailable(f"{self.server} answered HTTP {status}", status=status)
+        return answer
+
     async def close(self) -> None:
         await self._client.aclose()
 
@@ -174,7 +188,6 @@ class JsonRpc:
                 asyncio.timeout(self._timeout),
                 self._client.stream("POST", self._url, content=json.dumps(request), headers=headers) as response,
             ):
-                self._refuse_busy(response)
                 body = await self._read(response)
         except (TimeoutError, httpx.TimeoutException):
             raise RpcUnavailable(f"{self.server} did not answer within {self._timeout:g} seconds") from None
@@ -182,6 +195,7 @@ class JsonRpc:
             raise RpcUnavailable(f"cannot connect to {self.server}: {error}") from None
         except (httpx.HTTPError, zlib.error) as error:  # its own words may hold a header's value
             raise RpcUnavailable(f"the connection to {self.server} failed: {type(error).__name__}") from None
+        self._refuse_busy(response, body)
         try:
             return response.status_code, json.loads(body, parse_float=Decimal, parse_constant=_refuse_constant)
         except (ValueError, RecursionError):
@@ -190,13 +204,14 @@ class JsonRpc:
     def _no_rpc(self, status: int) -> RpcUnavailable:
         return RpcUnavailable(f"{self.server} answered HTTP {status} and something that is not JSON-RPC", status=status)
 
-    def _refuse_busy(self, response: httpx.Response) -> None:
-        if response.status_code in _BUSY:
-            raise RpcUnavailable(
-                f"{self.server} answered HTTP {response.status_code}",
-                parse_retry_after(response.headers.get("retry-after"), now=self._clock()),
-                status=response.status_code,
-            )
+    def _refuse_busy(self, response: httpx.Response, body: bytes) -> None:
+        status = response.status_code
+        suspended = _SUSPENDED.search(body) if status in _BUSY | {_FORBIDDEN} else None
+        if status in _BUSY or suspended:
+            wished = parse_retry_after(response.headers.get("retry-after"), now=self._clock())
+            if suspended:
+                wished = max(wished or 0.0, float(suspended[1]))
+            raise RpcUnavailable(f"{self.server} answered HTTP {status}", wished, status=status)
 
     async def _read(self, response: httpx.Response) -> bytes:
         """The body, unpacked; a small answer that unpacks to a huge one is stopped at the cap too."""

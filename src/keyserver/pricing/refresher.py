@@ -10,7 +10,7 @@ from sqlalchemy import or_, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from keyserver.chains.catalog import Family, chain_spec, has_known_coin
+from keyserver.chains.catalog import chain_spec, has_known_coin
 from keyserver.kit.clock import Clock
 from keyserver.kit.db import Database
 from keyserver.kit.metrics import PRICE_FETCHES
@@ -123,8 +123,7 @@ async def _own_coins(session: AsyncSession) -> set[str]:
     specs = [
         chain_spec(row.chain, row.network, type=row.family) for row in await session.execute(_BLOCKCHAINS_WITH_A_METHOD)
     ]
-    followed = {Family.EVM, Family.UTXO}
-    return {spec.coin for spec in specs if spec.family in followed and has_known_coin(spec)}
+    return {spec.coin for spec in specs if has_known_coin(spec)}
 
 
 async def assets_of_methods(database: Database) -> list[Asset]:

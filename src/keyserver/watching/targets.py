@@ -10,7 +10,10 @@ Headers = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One blockchain and how its node is reached; `type` (a payment method's) tells the family of unknown chains."""
+    """One blockchain and how its node is reached; `type` (a payment method's) tells the family of unknown chains.
+
+    `offers_coin`: whether there is a payment method for the chain's own coin.
+    """
 
     blockchain_id: str
     chain: str
@@ -19,9 +22,10 @@ class Target:
     url: str
     headers: Headers
     poll_seconds: float | None
+    offers_coin: bool
 
 
-def target_of(blockchain: Blockchain, method: PaymentMethod, master: MasterKey) -> Target:
+def target_of(blockchain: Blockchain, method: PaymentMethod, master: MasterKey, *, offers_coin: bool) -> Target:
     """Raises NotDecryptable when the node's URL was encrypted with a master key we don't have."""
     return Target(
         blockchain_id=blockchain.id,
@@ -31,6 +35,7 @@ def target_of(blockchain: Blockchain, method: PaymentMethod, master: MasterKey) 
         url=url_of(method, master),
         headers=headers_of(method, master),
         poll_seconds=blockchain.poll_seconds,
+        offers_coin=offers_coin,
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import structlog
 from sqlalchemy import select
 
-from keyserver.chains.models import Blockchain, PaymentMethod
+from keyserver.chains.models import NATIVE, Blockchain, PaymentMethod
 from keyserver.charges.crediting import Market
 from keyserver.kit import metrics
 from keyserver.kit.clock import Clock
@@ -108,6 +108,7 @@ class Watcher:
         )
         async with self._database.transaction() as session:
             rows = (await session.execute(query)).all()
+        with_coin = {blockchain.id for blockchain, method in rows if method.asset == NATIVE}
         targets = set()
         served = set()
         for blockchain, method in rows:
@@ -115,7 +116,8 @@ class Watcher:
                 continue
             served.add(blockchain.id)
             try:
-                targets.add(target_of(blockchain, method, self._master))
+                offers_coin = blockchain.id in with_coin
+                targets.add(target_of(blockchain, method, self._master, offers_coin=offers_coin))
             except NotDecryptable as error:
                 await self._note_error(
                     blockchain.id, f"the node's URL of {method.id} is {error}: set it anew with PATCH"
