@@ -13,6 +13,7 @@ from keyserver.kit.deps import Now, Session, database_of
 from keyserver.kit.migrations import is_current
 from keyserver.kit.problems import Unavailable
 from keyserver.pricing import listing as prices
+from keyserver.pricing.deps import Prices
 from keyserver.watching.reports import scanner_statuses
 from keyserver.webhooks import deliveries
 
@@ -35,11 +36,11 @@ async def ready(request: Request, session: Session) -> dict[str, Any]:
 
 
 @router.get("/metrics", response_class=Response)
-async def expose(session: Session, now: Now) -> Response:
+async def expose(session: Session, market: Prices, now: Now) -> Response:
     gauges = [
         *await _scanner_gauges(session),
         await _unmatched_gauge(session),
-        *await prices.database_gauges(session, now=now()),
+        *await prices.database_gauges(session, policy=market.policy, now=now()),
         *await deliveries.backlog(session, now=now()),
     ]
     return Response(metrics.render(database_gauges=gauges), media_type=metrics.CONTENT_TYPE)

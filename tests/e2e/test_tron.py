@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.builders import register
+from tests.builders import charge, register
 from tests.e2e.world import Made, World
 from tests.nodes.tron import USDT, TronNode, a_tron_node, batch, trc20, trx
 
@@ -32,21 +32,15 @@ def usdt(node: TronNode, **changes: Any) -> dict[str, Any]:
     return body | changes
 
 
-async def charge(world: World, method: str, amount_usd: float) -> Made:
-    answer = await world.api.post(
-        "/charges",
-        json={"chain": method, "amountUsd": amount_usd, "callbackUrl": world.receiver.url},
-        headers={"authorization": "Bearer ks_service-key-for-tests-0123456789"},
-    )
-    assert answer.status_code == 201, answer.text
-    made = answer.json()
+async def charge_in(world: World, method: str, amount_usd: float) -> Made:
+    made = await charge(world.api, method, amount_usd, callbackUrl=world.receiver.url)
     return Made(made["chargeId"], made["address"], int(made["expectedAmount"]))
 
 
 async def test_a_charge_in_usdt_is_paid_settled_credited_and_told(world: World) -> None:
     async with a_tron_node() as node:
         await register(world.api, usdt(node), price_usd="1")
-        made = await charge(world, "USDT-TRC20", 25)
+        made = await charge_in(world, "USDT-TRC20", 25)
         assert (made.address, made.units) == (FIRST_ADDRESS, 25_000_000)
 
         node.mine(trc20(made.address, made.units, failed=True), batch(("TSeJkUh4Qv67VNFwY8LaAxERygNdy6NQZK", 1)))
@@ -58,6 +52,7 @@ async def test_a_charge_in_usdt_is_paid_settled_credited_and_told(world: World) 
         (payment,) = settled["payments"]
         paid = next(block for block in node.blocks if block["hash"] == block_hash)["transactions"][1]
         assert (payment["txHash"], payment["amount"]) == (paid["hash"], "25000000")
+        assert (payment["priceUsd"], payment["priceSource"]) == ("1", "locked: manual")
         assert await world.balance() == 25 * 10**9
         await world.until_told(made, type="charge.settled")
         assert {each["TRON-PRO-API-KEY"] for each in node.headers} == {"a-key"}
@@ -69,7 +64,7 @@ async def test_a_charge_in_usdt_is_paid_settled_credited_and_told(world: World) 
 async def test_a_payment_whose_block_is_orphaned_is_taken_back_and_a_worthless_token_is_never_trx(world: World) -> None:
     async with a_tron_node() as node:
         await register(world.api, usdt(node, id="TRX", type="native", token="TRX", contract=None), price_usd="0.25")
-        made = await charge(world, "TRX", 10)
+        made = await charge_in(world, "TRX", 10)
         node.mine(trx(made.address, made.units, kind="TransferAssetContract"), empty=3)
         await world.until_scanned(node.first_height + 4)
         assert (await world.found(made))["status"] == "New"
