@@ -96,7 +96,7 @@ async def test_late_money_settles_the_charge_at_the_market_price(world: World) -
     assert await world.state(charge) == ("Settled", "PaidLate", 100, 100)
     assert await world.balance() == 50 * UNIT_NANOS
     (payment,) = await world.payments()
-    assert (payment.price_usd, payment.price_source) == (50, "fake")
+    assert (payment.price_usd, payment.price_source) == (Decimal(50), "fake")
     async with world.database.transaction() as session:
         metadata = await session.scalar(select(JournalEntry.metadata_))
     assert metadata is not None

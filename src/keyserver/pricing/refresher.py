@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import structlog
-from sqlalchemy import case, or_, text, update
+from sqlalchemy import case, func, or_, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -205,7 +205,10 @@ async def record_observations(
                     "price_usd": new.excluded.price_usd,
                     "observed_at": new.excluded.observed_at,
                     "changed_at": case(
-                        (PriceObservation.price_usd == new.excluded.price_usd, PriceObservation.changed_at),
+                        (
+                            PriceObservation.price_usd == new.excluded.price_usd,
+                            func.coalesce(PriceObservation.changed_at, new.excluded.changed_at),
+                        ),
                         else_=new.excluded.changed_at,
                     ),
                 },
