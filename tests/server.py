@@ -47,7 +47,7 @@ class ServerProcess:
         """None while it runs; the signal's number below zero when one ended it."""
         return None if self._process is None else self._process.poll()
 
-    async def start(self, *, within: float = 30.0) -> None:
+    async def start(self, *, within: float = 90.0) -> None:
         """Starts it and waits until `/chains` answers."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(self._command, env=self._env, stdout=log, stderr=log)

@@ -39,6 +39,7 @@ def price_policy(settings: Settings) -> Policy:
         max_age=timedelta(seconds=settings.price_max_age_seconds),
         max_deviation=Decimal(str(settings.price_max_deviation)),
         stablecoin_band=Decimal(str(settings.stablecoin_band)),
+        frozen_after=timedelta(seconds=settings.price_frozen_seconds),
         max_age_of={CHAINLINK: timedelta(seconds=settings.price_chainlink_max_age_seconds)},
     )
 

@@ -15,6 +15,7 @@ from keyserver.kit.deps import Now, Session, database_of
 from keyserver.kit.migrations import is_current
 from keyserver.kit.problems import Unavailable
 from keyserver.pricing import listing as prices
+from keyserver.pricing.deps import Prices
 from keyserver.watching.nodes import USABLE
 from keyserver.watching.reports import ScannerState, ScannerStatus, audit_gauges, scanner_statuses
 from keyserver.webhooks import deliveries
@@ -47,12 +48,12 @@ async def ready(request: Request, session: Session, now: Now) -> dict[str, Any]:
 
 
 @router.get("/metrics", response_class=Response)
-async def expose(session: Session, now: Now) -> Response:
+async def expose(session: Session, market: Prices, now: Now) -> Response:
     gauges = [
         *await _scanner_gauges(session, now=now()),
         await _unmatched_gauge(session),
         *await audit_gauges(session),
-        *await prices.database_gauges(session, now=now()),
+        *await prices.database_gauges(session, policy=market.policy, now=now()),
         *await deliveries.backlog(session, now=now()),
     ]
     return Response(metrics.render(database_gauges=gauges), media_type=metrics.CONTENT_TYPE)

@@ -68,6 +68,9 @@ class Settings(BaseSettings):
     price_chainlink_max_age_seconds: float = Field(
         4500.0, gt=0, description="The same for Chainlink, whose feeds are written at least once an hour"
     )
+    price_frozen_seconds: float = Field(
+        1800.0, gt=0, description="A price unchanged for so long does not count when other sources have moved away"
+    )
     price_max_deviation: float = Field(
         0.05, gt=0, lt=1, description="Share by which sources may differ from their median"
     )

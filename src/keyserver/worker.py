@@ -37,10 +37,11 @@ from keyserver.watching.bitcoind import BitcoindSource
 from keyserver.watching.evm import EvmSource
 from keyserver.watching.jobs import forget_old_jobs, plan_nightly
 from keyserver.watching.oracles import OracleFeeds
-from keyserver.watching.ports import ChainSource, SourceError
+from keyserver.watching.ports import ChainSource
 from keyserver.watching.runner import JobRunner
 from keyserver.watching.several import several_nodes
 from keyserver.watching.targets import NodeAddress, Target
+from keyserver.watching.tron import TronSource
 from keyserver.watching.watcher import Watcher
 from keyserver.webhooks.dispatcher import Dispatcher
 from keyserver.webhooks.secrets import TenantSecrets
@@ -134,10 +135,10 @@ def make_source(target: Target, database: Database, *, clock: Clock = utc_now, r
     spec = chain_spec(target.chain, target.network, type=target.type)
     if spec.simulated:
         return SimulatedChain(database, target.blockchain_id)
-    return several_nodes(target, partial(_node, spec), database=database, clock=clock, reporting=reporting)
+    return several_nodes(target, partial(_node, target, spec), database=database, clock=clock, reporting=reporting)
 
 
-def _node(spec: ChainSpec, address: NodeAddress) -> ChainSource:
+def _node(target: Target, spec: ChainSpec, address: NodeAddress) -> ChainSource:
     url, headers = address.url, dict(address.headers)
     match spec.family:
         case Family.UTXO:
@@ -152,7 +153,8 @@ def _node(spec: ChainSpec, address: NodeAddress) -> ChainSource:
             chain_id = int(spec.node_identity) if spec.node_identity else None
             return EvmSource(url, chain_id=chain_id, headers=headers)
         case Family.TRON:
-            raise SourceError("Tron is not followed yet: addresses are handed out, but payments to them are not seen")
+            assert spec.node_identity is not None, "every network of Tron has its chain id"
+            return TronSource(url, chain_id=int(spec.node_identity), offers_coin=target.offers_coin, headers=headers)
         case _:
             assert_never(spec.family)
 

@@ -47,6 +47,8 @@ async def test_the_answer_has_every_member_of_the_contract(api: httpx.AsyncClien
         "expectedAmount": "28571429",
         "displayAmount": "0.28571429",
         "priceUsd": "87.5",
+        "priceSource": "manual",
+        "pricedAt": "2026-03-01T12:00:00.000Z",
         "paymentUri": f"litecoin:{made['address']}?amount=0.28571429",
         "createdAt": "2026-03-01T12:00:00.000Z",
     }

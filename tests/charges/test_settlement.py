@@ -20,7 +20,7 @@ from keyserver.kit.money import MAX_NANOS, MAX_UNITS
 from keyserver.ledger.chart import CASH, tenant_account
 from keyserver.ledger.journal import Entry, post
 from keyserver.ledger.journal import transfer as move
-from keyserver.ledger.models import EntryType
+from keyserver.ledger.models import EntryType, JournalEntry
 from keyserver.webhooks.models import WebhookDelivery
 
 REVERSED_AND_CREDITED = [("purchase", "credit:1"), ("correction", "reversal:1"), ("purchase", "credit:2")]
@@ -95,6 +95,12 @@ async def test_late_money_settles_the_charge_at_the_market_price(world: World) -
     await mine_and_follow(world, charge, 100)
     assert await world.state(charge) == ("Settled", "PaidLate", 100, 100)
     assert await world.balance() == 50 * UNIT_NANOS
+    (payment,) = await world.payments()
+    assert (payment.price_usd, payment.price_source) == (Decimal(50), "fake")
+    async with world.database.transaction() as session:
+        metadata = await session.scalar(select(JournalEntry.metadata_))
+    assert metadata is not None
+    assert (metadata["priceUsd"], metadata["priceSource"]) == ("50", "fake")
     assert [each[0] for each in await world.webhooks(charge)] == [
         "charge.expired",
         "charge.processing",

@@ -184,7 +184,7 @@ async def test_metrics_tell_the_age_of_every_price_by_token_and_source(database:
     await observe(database, "LTC", "coinbase", "80", age=-30)
     await set_pin(database, "BTC", "100000")
     async with database.transaction() as session:
-        gauges = await database_gauges(session, now=NOW)
+        gauges = await database_gauges(session, policy=POLICY, now=NOW)
     lines = render(database_gauges=gauges).decode().splitlines()
     assert [line for line in lines if line.startswith("keyserver_price_age_seconds{")] == [
         'keyserver_price_age_seconds{source="manual",token="BTC"} 0.0',

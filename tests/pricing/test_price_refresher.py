@@ -329,7 +329,7 @@ async def test_the_oracle_id_of_an_enabled_method_counts_before_a_disabled_one_s
         ("ethereum", "mainnet", ["ETH"]),
         ("litecoin", "regtest", ["LTC"]),
         ("gnosis", "mainnet", []),
-        ("tron", "mainnet", []),
+        ("tron", "mainnet", ["TRX"]),
         ("simulated-evm", "demo", []),
         ("simulated-utxo", "demo", []),
     ],

@@ -81,14 +81,21 @@ async def test_the_listing_has_prices_and_sources_as_documented(admin: httpx.Asy
                         "price_usd": "0.00000001",
                         "observed_at": "2025-03-01T11:46:28.000Z",
                         "age_seconds": 812,
+                        "changed_at": None,
+                        "used": False,
+                        "excluded": "stale",
                     },
                     {
                         "source": "kraken",
                         "price_usd": "80.5",
                         "observed_at": "2025-03-01T11:59:40.000Z",
                         "age_seconds": 20,
+                        "changed_at": None,
+                        "used": True,
+                        "excluded": None,
                     },
                 ],
+                "left_out_by": [],
             }
         ],
         "sources": [

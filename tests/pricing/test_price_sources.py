@@ -2,8 +2,7 @@
 
 import asyncio
 import gzip
-import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -11,7 +10,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestServer
+from tests.pricing.site import Site, a_site
 
 from keyserver.kit.clock import Clock
 from keyserver.pricing.ports import Asset, PriceSource, SourceFailed
@@ -22,41 +21,10 @@ from keyserver.pricing.sources.kraken import Kraken
 NOW = datetime(2025, 3, 1, 12, 0, tzinfo=UTC)
 EPOCH = int(NOW.timestamp())
 
-Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-class Site:
-    """Answers every request in the way set last, and remembers what was asked."""
-
-    def __init__(self) -> None:
-        self.requests: list[web.Request] = []
-        self.url = ""
-        self._answer: Answer | None = None
-
-    def answers(self, body: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> None:
-        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-
-        async def answer(_: web.Request) -> web.StreamResponse:
-            return web.Response(body=raw, status=status, headers=headers, content_type="application/json")
-
-        self._answer = answer
-
-    def answers_with(self, answer: Answer) -> None:
-        self._answer = answer
-
-    async def handle(self, request: web.Request) -> web.StreamResponse:
-        self.requests.append(request)
-        assert self._answer is not None
-        return await self._answer(request)
-
 
 @pytest.fixture
 async def site() -> AsyncIterator[Site]:
-    site = Site()
-    application = web.Application()
-    application.router.add_get("/{path:.*}", site.handle)
-    async with TestServer(application) as server:
-        site.url = str(server.make_url("/"))
+    async with a_site() as site:
         yield site
 
 

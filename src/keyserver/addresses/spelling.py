@@ -1,13 +1,14 @@
-"""Whether a text is an address of an account-based chain (pure): EIP-55 on EVM chains, Base58Check on Tron."""
+"""How addresses of account-based chains are written (pure): EIP-55 on EVM chains, Base58Check on Tron."""
 
 import re
 
-from bip_utils import Base58Decoder
+from bip_utils import Base58ChecksumError, Base58Decoder, Base58Encoder
 from Crypto.Hash import keccak
 
 from keyserver.chains.catalog import Family
 
 _EVM = re.compile(r"0x[0-9a-fA-F]{40}")
+_TRON_HEX = re.compile(r"(0x|0x41|41)?([0-9a-fA-F]{40})")
 _TRON_BYTES = 21
 _TRON_PREFIX = 0x41
 
@@ -30,8 +31,33 @@ def is_address(text: str, *, family: Family) -> bool:
         return digits in (digits.lower(), digits.upper()) or text == eip55(text)
     if family is Family.TRON:
         try:
-            raw = Base58Decoder.CheckDecode(text)
+            tron_to_hex(text)
         except ValueError:
             return False
-        return len(raw) == _TRON_BYTES and raw[0] == _TRON_PREFIX
+        return True
     return False
+
+
+def tron_to_hex(address: str) -> str:
+    """The account's 20 bytes, as Tron's JSON-RPC writes them: `0x` and lower case.
+
+    ValueError when the text is not Base58Check of 21 bytes that begin with 41, or its checksum is wrong.
+    """
+    try:
+        raw: bytes = Base58Decoder.CheckDecode(address)
+    except Base58ChecksumError as error:  # which is no ValueError
+        raise ValueError("not an address of Tron: its checksum is wrong") from error
+    if len(raw) != _TRON_BYTES or raw[0] != _TRON_PREFIX:
+        raise ValueError("not an address of Tron")
+    return "0x" + raw[1:].hex()
+
+
+def tron_from_hex(text: str) -> str:
+    """The address (`T…`) of an account's 20 bytes in hex, after `0x` or not, with Tron's prefix 41 or without it.
+
+    ValueError for anything else.
+    """
+    matched = _TRON_HEX.fullmatch(text)
+    if matched is None:
+        raise ValueError("not an account of Tron in hex")
+    return str(Base58Encoder.CheckEncode(bytes([_TRON_PREFIX]) + bytes.fromhex(matched[2])))

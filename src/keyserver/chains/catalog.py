@@ -42,7 +42,7 @@ class ChainSpec:
 
     `address_types` starts with the default. `coin` is the symbol of the chain's own coin (of an EVM chain we do not
     know: its name in upper case), `decimals` are that coin's. `node_identity` is what its nodes must say (genesis block
-    hash, or EVM chain id in decimal), None where we do not know or it is not fixed. `coinbase_maturity`: confirmations
+    hash, or chain id in decimal), None where we do not know or it is not fixed. `coinbase_maturity`: confirmations
     after which the chain lets the coins of a block reward be spent, 0 where there are none.
     """
 
@@ -159,7 +159,8 @@ _OTHER_EVM_CONFIRMATIONS = 33
 _EVM_TYPE_WORDS = frozenset({"evm", "erc20", "eth", "stablecoin"})
 
 _TRON_COIN_TYPE = 195
-_TRON_NETWORKS = ("mainnet", "nile", "shasta")
+#: Chain ids are the last four bytes of the genesis block's hash.
+_TRON_NETWORKS = {"mainnet": 0x2B6653DC, "nile": 0xCD8690DC, "shasta": 0x94A9059E}
 #: A block is solid once 19 of the 27 super representatives have built on it.
 _TRON_CONFIRMATIONS = 20
 
@@ -225,7 +226,7 @@ def _evm_spec(chain: str, network: str) -> ChainSpec:
 
 
 def _tron_spec(network: str) -> ChainSpec:
-    _require_network("tron", network, _TRON_NETWORKS)
+    _require_network("tron", network, tuple(_TRON_NETWORKS))
     return ChainSpec(
         chain="tron",
         network=network,
@@ -236,7 +237,7 @@ def _tron_spec(network: str) -> ChainSpec:
         decimals=6,
         simulated=False,
         utxo=None,
-        node_identity=None,
+        node_identity=str(_TRON_NETWORKS[network]),
     )
 
 

@@ -151,6 +151,8 @@ def _document(charge_id: str, draft: Draft, issued: Issued, *, now: datetime, ex
         "expectedAmount": str(draft.expected_units),
         "displayAmount": format_units(draft.expected_units, method.decimals),
         "priceUsd": format_price(draft.price.price_usd),
+        "priceSource": draft.price.source,
+        "pricedAt": iso_z(draft.price.observed_at),
         "paymentUri": payment_uri(
             family=method.spec.family,
             chain=method.chain,

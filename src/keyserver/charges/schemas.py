@@ -55,12 +55,16 @@ class CreatedCharge(CamelView):
     expected_amount: str
     display_amount: str
     price_usd: str
+    price_source: str
+    priced_at: Instant
     payment_uri: str
     created_at: Instant
 
 
 class PaymentView(CamelView):
-    """`amount` in base units. `confirmations_required` is more than the charge's for the coins of a block reward."""
+    """`amount` in base units. `confirmations_required` is more than the charge's for the coins of a block reward.
+    What it was credited at: `price_usd` for a whole coin, and where that came from.
+    """
 
     tx_hash: str
     output_index: int
@@ -70,11 +74,16 @@ class PaymentView(CamelView):
     status: PaymentStatus
     block_height: int | None
     credited_usd: str | None
+    price_usd: str | None
+    price_source: str | None = Field(description="`locked:` and the charge's sources, or the market's when it was late")
     seen_at: Instant
 
 
 class ChargeSummary(CamelView):
-    """`chain` is the blockchain's name, `chain_id` the payment method's id. Amounts in base units unless named."""
+    """`chain` is the blockchain's name, `chain_id` the payment method's id. Amounts in base units unless named.
+
+    `price_usd` is the locked rate: dollars for a whole coin, of the sources named, as it was at `priced_at`.
+    """
 
     charge_id: str
     status: ChargeStatus
@@ -88,6 +97,9 @@ class ChargeSummary(CamelView):
     expected_amount: str
     received_amount: str
     amount_received_cents: int
+    price_usd: str
+    price_source: str
+    priced_at: Instant
     confirmations: int
     confirmations_required: int
     tx_hash: str | None
@@ -195,6 +207,8 @@ def payment_view(payment: Payment) -> PaymentView:
         status=payment.status,
         block_height=payment.block_height,
         credited_usd=None if payment.credited_nanos is None else format_nanos(payment.credited_nanos),
+        price_usd=None if payment.price_usd is None else format_price(payment.price_usd),
+        price_source=payment.price_source,
         seen_at=payment.seen_at,
     )
 
@@ -252,6 +266,9 @@ def charge_view(charge: Charge, payments: list[Payment], *, chain: str, token: s
         expected_amount=str(charge.expected_units),
         received_amount=str(charge.received_units),
         amount_received_cents=nanos_to_cents_down(charge.received_nanos),
+        price_usd=format_price(charge.price_usd),
+        price_source=charge.price_source,
+        priced_at=charge.priced_at,
         confirmations=charge.confirmations,
         confirmations_required=charge.confirmations_required,
         tx_hash=payments[-1].tx_hash if payments else None,

@@ -91,7 +91,7 @@ class CreatedCharge(Model):
 
 
 class Payment(Model):
-    """One output that paid to a charge's address; `amount` in base units."""
+    """One output that paid to a charge's address; `amount` in base units. `price_usd`: what it was credited at."""
 
     tx_hash: str
     output_index: int
@@ -101,6 +101,8 @@ class Payment(Model):
     status: str
     block_height: int | None
     credited_usd: Decimal | None
+    price_usd: Decimal | None = None
+    price_source: str | None = None
     seen_at: datetime
 
 
@@ -118,6 +120,8 @@ class Charge(Model):
     amount_received_cents: int
     expected_amount: int
     received_amount: int
+    price_usd: Decimal | None = None
+    price_source: str | None = None
     confirmations: int
     confirmations_required: int
     tx_hash: str | None

@@ -12,6 +12,7 @@ No message and no repr holds more of the URL than host and port, since passwords
 import asyncio
 import base64
 import json
+import re
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -27,6 +28,9 @@ MAX_ANSWER_BYTES = 64 * 1024 * 1024
 #: A node's own words are quoted up to this many characters.
 _QUOTED = 500
 _BUSY = frozenset({429, 502, 503, 504})
+_FORBIDDEN = 403
+#: TronGrid's words for "too many requests", with 403 or 503 and no Retry-After.
+_SUSPENDED = re.compile(rb"suspended for ([0-9]{1,5}) ?s")
 
 Auth = Callable[[], tuple[str, str] | None]
 
@@ -166,6 +170,16 @@ class JsonRpc:
                     raise outcome
         return outcomes
 
+    async def document(self, body: Any) -> Any:
+        """Any JSON document for another, within the same limits: what a node offers beside JSON-RPC.
+
+        RpcUnavailable for anything but HTTP 200 with JSON.
+        """
+        status, answer = await self._post(body)
+        if status != httpx.codes.OK:
+            raise RpcUnavailable(f"{self.server} answered HTTP {status}", status=status)
+        return answer
+
     async def close(self) -> None:
         await self._client.aclose()
 
@@ -188,6 +202,8 @@ class JsonRpc:
             raise RpcUnavailable(f"cannot connect to {self.server}: {error}") from None
         except (httpx.HTTPError, zlib.error) as error:  # its own words may hold a header's value
             raise RpcUnavailable(f"the connection to {self.server} failed: {type(error).__name__}") from None
+        if response.status_code == _FORBIDDEN and _SUSPENDED.search(body):
+            raise self._busy(response, body)
         try:
             return response.status_code, json.loads(body, parse_float=Decimal, parse_constant=_refuse_constant)
         except (ValueError, RecursionError):
@@ -203,12 +219,14 @@ class JsonRpc:
         if response.status_code in _BUSY:
             announced = response.headers.get("content-length", "")
             is_short = announced.isdecimal() and int(announced) <= _QUOTED
-            raise RpcUnavailable(
-                f"{self.server} answered HTTP {response.status_code}",
-                parse_retry_after(response.headers.get("retry-after"), now=self._clock()),
-                status=response.status_code,
-                text=_beginning(await self._read(response)) if is_short else "",
-            )
+            raise self._busy(response, await self._read(response) if is_short else b"")
+
+    def _busy(self, response: httpx.Response, body: bytes) -> RpcUnavailable:
+        wished = parse_retry_after(response.headers.get("retry-after"), now=self._clock())
+        if suspended := _SUSPENDED.search(body):
+            wished = max(wished or 0.0, float(suspended[1]))
+        status = response.status_code
+        return RpcUnavailable(f"{self.server} answered HTTP {status}", wished, status=status, text=_beginning(body))
 
     async def _read(self, response: httpx.Response) -> bytes:
         """The body, unpacked; a small answer that unpacks to a huge one is stopped at the cap too."""

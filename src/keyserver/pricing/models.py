@@ -3,14 +3,17 @@
 from datetime import datetime
 from decimal import Decimal
 
-from sqlalchemy import CheckConstraint, text
+from sqlalchemy import ARRAY, CheckConstraint, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from keyserver.kit.orm import Base
 
 
 class PriceObservation(Base):
-    """The newest price of one token from one source: dollars for one whole coin."""
+    """The newest price of one token from one source: dollars for one whole coin.
+
+    `changed_at` is when the source first said this price; NULL when it said so before we kept that.
+    """
 
     __tablename__ = "price_observations"
     __table_args__ = (CheckConstraint("price_usd > 0", name="price_positive"),)
@@ -19,6 +22,7 @@ class PriceObservation(Base):
     source: Mapped[str] = mapped_column(primary_key=True)
     price_usd: Mapped[Decimal]
     observed_at: Mapped[datetime]
+    changed_at: Mapped[datetime | None]
 
 
 class PricePin(Base):
@@ -31,7 +35,10 @@ class PricePin(Base):
 
 
 class PriceSourceState(Base):
-    """One row a source: the processes share its clock, so that a source is asked once a tick, not once a process."""
+    """One row a source: the processes share its clock, so that a source is asked once a tick, not once a process.
+
+    `left_out`: tokens that its last answer had no price of, though it was asked for them.
+    """
 
     __tablename__ = "price_sources"
 
@@ -40,3 +47,4 @@ class PriceSourceState(Base):
     last_success_at: Mapped[datetime | None]
     last_error: Mapped[str | None]
     last_error_at: Mapped[datetime | None]
+    left_out: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=text("'{}'::text[]"))

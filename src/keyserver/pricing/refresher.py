@@ -1,16 +1,16 @@
 """Asking the sources. Every process may run this: a tick belongs to the one that claims it in `price_sources`."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import structlog
-from sqlalchemy import or_, text, update
+from sqlalchemy import case, func, or_, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from keyserver.chains.catalog import Family, chain_spec, has_known_coin
+from keyserver.chains.catalog import chain_spec, has_known_coin
 from keyserver.kit.clock import Clock
 from keyserver.kit.db import Database
 from keyserver.kit.metrics import PRICE_FETCHES
@@ -123,8 +123,7 @@ async def _own_coins(session: AsyncSession) -> set[str]:
     specs = [
         chain_spec(row.chain, row.network, type=row.family) for row in await session.execute(_BLOCKCHAINS_WITH_A_METHOD)
     ]
-    followed = {Family.EVM, Family.UTXO}
-    return {spec.coin for spec in specs if spec.family in followed and has_known_coin(spec)}
+    return {spec.coin for spec in specs if has_known_coin(spec)}
 
 
 async def assets_of_methods(database: Database) -> list[Asset]:
@@ -154,7 +153,7 @@ async def _take(
     asked = {asset.token for asset in wanted}
     known = {token: seen for token, seen in answer.items() if token in asked}
     async with database.transaction() as session:
-        await record_observations(session, source=name, observations=known, now=clock())
+        await record_observations(session, source=name, observations=known, now=clock(), asked=asked)
     PRICE_FETCHES.labels(name, "success").inc()
 
 
@@ -174,15 +173,26 @@ async def _ask(
 
 
 async def record_observations(
-    session: AsyncSession, *, source: str, observations: Mapping[str, Observation], now: datetime
+    session: AsyncSession,
+    *,
+    source: str,
+    observations: Mapping[str, Observation],
+    now: datetime,
+    asked: Collection[str] = (),
 ) -> None:
-    """Stores what a source said. What is older than what it said before changes nothing, except its success.
+    """Stores what a source said of the tokens it was asked for. What is older than what it said before changes nothing.
 
     An instant in the future is left out, and gives way once stored: it would shut out true ones until it came to pass.
     """
     horizon = now + FUTURE_TOLERANCE
     rows = [
-        {"token": token, "source": source, "price_usd": seen.price_usd, "observed_at": seen.observed_at}
+        {
+            "token": token,
+            "source": source,
+            "price_usd": seen.price_usd,
+            "observed_at": seen.observed_at,
+            "changed_at": now,
+        }
         for token, seen in sorted(observations.items())
         if seen.observed_at <= horizon
     ]
@@ -191,13 +201,25 @@ async def record_observations(
         await session.execute(
             new.on_conflict_do_update(
                 index_elements=[PriceObservation.token, PriceObservation.source],
-                set_={"price_usd": new.excluded.price_usd, "observed_at": new.excluded.observed_at},
+                set_={
+                    "price_usd": new.excluded.price_usd,
+                    "observed_at": new.excluded.observed_at,
+                    "changed_at": case(
+                        (
+                            PriceObservation.price_usd == new.excluded.price_usd,
+                            func.coalesce(PriceObservation.changed_at, new.excluded.changed_at),
+                        ),
+                        else_=new.excluded.changed_at,
+                    ),
+                },
                 where=or_(
                     PriceObservation.observed_at <= new.excluded.observed_at, PriceObservation.observed_at > horizon
                 ),
             )
         )
-    await session.execute(update(PriceSourceState).where(PriceSourceState.source == source).values(last_success_at=now))
+    answered = update(PriceSourceState).where(PriceSourceState.source == source)
+    left_out = sorted(set(asked) - observations.keys())
+    await session.execute(answered.values(last_success_at=now, left_out=left_out))
 
 
 async def _record_failure(

@@ -3,10 +3,11 @@
 from decimal import Decimal
 from typing import Annotated
 
-from pydantic import AfterValidator, PlainSerializer
+from pydantic import AfterValidator, Field, PlainSerializer
 
 from keyserver.kit.money import format_price
 from keyserver.kit.wire import Body, DecimalNumber, Instant, View
+from keyserver.pricing.consensus import Exclusion
 from keyserver.pricing.quotes import MAX_PRICE_USD
 
 _MAX_DECIMALS = 18
@@ -34,6 +35,9 @@ class ObservationView(View):
     price_usd: PriceText
     observed_at: Instant
     age_seconds: int
+    changed_at: Instant | None = Field(description="Since when the source has said this price; null when not known")
+    used: bool
+    excluded: Exclusion | None = Field(description="The rule that keeps it out of the price; null when it is used")
 
 
 class PriceView(View):
@@ -46,6 +50,7 @@ class PriceView(View):
     usable: bool
     reason: str | None
     observations: list[ObservationView]
+    left_out_by: list[str] = Field(description="Sources whose last answer had no price of this token")
 
 
 class SourceView(View):

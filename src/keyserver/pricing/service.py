@@ -21,9 +21,9 @@ from keyserver.pricing.tokens import normal_token
 
 #: A row without a source is a pin.
 _FACTS = """
-SELECT token, source, price_usd, observed_at FROM price_observations{where}
+SELECT token, source, price_usd, observed_at, changed_at FROM price_observations{where}
 UNION ALL
-SELECT token, NULL, price_usd, pinned_at FROM price_pins{where}
+SELECT token, NULL, price_usd, pinned_at, NULL FROM price_pins{where}
 """
 _ALL_FACTS = _FACTS.format(where="")
 _FACTS_OF_TOKEN = _FACTS.format(where=" WHERE token = :token")
@@ -86,11 +86,11 @@ async def read_facts(session: AsyncSession, *, token: str | None = None) -> dict
 
 def _by_token(rows: Iterable[tuple[Any, ...]]) -> dict[str, Facts]:
     facts: defaultdict[str, Facts] = defaultdict(Facts)
-    for token, source, price_usd, seen_at in rows:
+    for token, source, price_usd, seen_at, changed_at in rows:
         if source is None:
             facts[token].pin = Pin(price_usd=price_usd, pinned_at=seen_at)
         else:
-            facts[token].observations.append(SourcePrice(source=source, price_usd=price_usd, observed_at=seen_at))
+            facts[token].observations.append(SourcePrice(source, price_usd, seen_at, changed_at))
     return dict(facts)
 
 

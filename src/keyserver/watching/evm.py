@@ -128,7 +128,7 @@ class EvmSource(ChainSource):
         Nothing that moved nothing: failed transactions, zero amounts, transfers from an address to itself.
         """
         answer = await self._block_answer(height, whole=True)
-        (block,) = await self._with_transfers([read_block(answer, height=height)], contracts)
+        (block,) = await self._with_transfers([self._read_block(answer, height=height)], contracts)
         return block
 
     async def blocks(self, first: int, count: int, *, contracts: frozenset[str]) -> list[Block]:
@@ -154,7 +154,7 @@ class EvmSource(ChainSource):
         for height, answer in zip(heights, answers, strict=True):
             if answer is None or isinstance(answer, RpcError):
                 break
-            block = read_block(answer, height=height)
+            block = self._read_block(answer, height=height)
             if run and block.header.parent_hash != run[-1].header.hash:
                 break
             run.append(block)
@@ -174,6 +174,9 @@ class EvmSource(ChainSource):
             shown = passed_on is not None
             blocks.append(Block(header.height, header.hash, header.parent_hash, header.mined_at, transfers, shown))
         return blocks
+
+    def _read_block(self, answer: object, *, height: int) -> FullBlock:
+        return read_block(answer, height=height)
 
     async def _tip(self) -> Header:
         answer = await self._calls.call("eth_getBlockByNumber", "latest", False)

@@ -44,7 +44,7 @@ class EvmCalls:
         try:
             return await self._rpc.call(method, *params)
         except RpcUnavailable as error:
-            raise _unavailable(error) from error
+            raise unavailable(error) from error
 
     async def many(self, method: str, calls: Sequence[Sequence[Any]]) -> list[Any]:
         """The answers in order, by as few requests as the node takes; what failed in a batch is repeated alone."""
@@ -80,8 +80,8 @@ class EvmCalls:
         try:
             answers = await self._rpc.batch(calls, return_errors=True)
         except RpcUnavailable as error:
-            if error.status in _OVERLOADED:
-                raise _unavailable(error) from error
+            if _is_overloaded(error):
+                raise unavailable(error) from error
             return None
         except RpcError as error:
             if classify(error.code, error.message) is Refusal.BUSY and not refuses_batch(error.message):
@@ -101,8 +101,12 @@ def refused(method: str, error: RpcError) -> SourceError:
             return NodeUnavailable(f"the node refused {method}: {error}")
 
 
-def _unavailable(error: RpcUnavailable) -> NodeUnavailable:
-    if error.status in _OVERLOADED:
+def _is_overloaded(error: RpcUnavailable) -> bool:
+    return error.status in _OVERLOADED or error.retry_after is not None
+
+
+def unavailable(error: RpcUnavailable) -> NodeUnavailable:
+    if _is_overloaded(error):
         return Overloaded(str(error), retry_after=error.retry_after)
     too_much = isinstance(error, AnswerTooLarge) or error.status is not None
     return (Unanswered if too_much else NodeUnavailable)(str(error), retry_after=error.retry_after)

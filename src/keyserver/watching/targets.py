@@ -1,12 +1,12 @@
 """What is followed, and how its nodes are reached."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from sqlalchemy import Select, select
 
-from keyserver.chains.models import Blockchain, PaymentMethod
+from keyserver.chains.models import NATIVE, Blockchain, PaymentMethod
 from keyserver.kit.secrets import MasterKey, NotDecryptable
 
 Headers = tuple[tuple[str, str], ...]
@@ -29,8 +29,8 @@ class NodeAddress:
 class Target:
     """One blockchain and its nodes, in the order of preference.
 
-    `type` (a payment method's) tells the family of unknown chains. `unreadable`: payment methods whose nodes were
-    encrypted with a master key we don't have.
+    `type` (a payment method's) tells the family of unknown chains. `offers_coin`: whether there is a payment method for
+    the chain's own coin. `unreadable`: payment methods whose nodes were encrypted with a master key we don't have.
     """
 
     blockchain_id: str
@@ -39,6 +39,7 @@ class Target:
     type: str
     nodes: tuple[NodeAddress, ...]
     poll_seconds: float | None
+    offers_coin: bool = False
     unreadable: tuple[str, ...] = ()
 
 
@@ -51,7 +52,10 @@ def targets_of(rows: Iterable[tuple[Blockchain, PaymentMethod]], master: MasterK
     for blockchain, method in rows:
         methods.setdefault(blockchain, []).append(method)
     return [
-        target_of(blockchain, [method for method in its if method.enabled] or its, master)
+        replace(
+            target_of(blockchain, [method for method in its if method.enabled] or its, master),
+            offers_coin=any(method.asset == NATIVE for method in its),
+        )
         for blockchain, its in methods.items()
     ]
 
@@ -82,6 +86,7 @@ def target_of(blockchain: Blockchain, methods: Sequence[PaymentMethod], master: 
         type=methods[0].type,
         nodes=tuple(nodes),
         poll_seconds=blockchain.poll_seconds,
+        offers_coin=any(method.asset == NATIVE for method in methods),
         unreadable=tuple(unreadable),
     )
 
