@@ -22,13 +22,14 @@ from keyserver.gateway.call_errors import (
     refusal,
 )
 from keyserver.gateway.capabilities import Capability
+from keyserver.gateway.errors import GatewayError
 from keyserver.gateway.estimate import EstimatePolicy, estimate_nanos, expected
 from keyserver.gateway.forwarding import Forwarder, Outgoing, read_whole
 from keyserver.gateway.limits import TenantMargins
 from keyserver.gateway.listing import ListedModels
 from keyserver.gateway.metering import read_answer
 from keyserver.gateway.payer import payer_of
-from keyserver.gateway.readings import read_headers
+from keyserver.gateway.readings import is_error, read_headers
 from keyserver.gateway.requests import read_request
 from keyserver.gateway.settling import Settler
 from keyserver.gateway.streams import Patience
@@ -147,9 +148,7 @@ class Gateway:
 
     async def _passed_on(self, call: Call, upstream: Upstream, response: aiohttp.ClientResponse) -> Response:
         if response.status >= 300:
-            body = await read_whole(response, limit=_LONGEST_ERROR)
-            retry_after = response.headers.get("retry-after")
-            raise refusal(response.status, body, retry_after=retry_after, secret=upstream.api_key)
+            raise _refusal(upstream, response, await _error_body(response))
         media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         if media_type == "text/event-stream":
             return StreamedAnswer(call, response, settler=self.settler, patience=self.limits.patience)
@@ -166,8 +165,11 @@ class Gateway:
                 document = orjson.loads(body)
             except orjson.JSONDecodeError:
                 raise UpstreamMalformed from None
-            if isinstance(document, dict):
-                reading = read_answer(call.capability, document, response.headers)
+            if not isinstance(document, dict):
+                raise UpstreamMalformed
+            if is_error(document):
+                raise _refusal(call.upstream, response, body)
+            reading = read_answer(call.capability, document, response.headers)
         charged = await self.settler.settle(call.finished(reading, outcome=Outcome.COMPLETED))
         return WholeAnswer(body, response, headers=billed_headers(call, response, charged))
 
@@ -184,9 +186,24 @@ def _is_json(call: Call, media_type: str) -> bool:
     return media_type == "application/json" or call.capability is not Capability.TRANSCRIPTIONS
 
 
+def _refusal(upstream: Upstream, response: aiohttp.ClientResponse, body: bytes) -> GatewayError:
+    status = response.status if response.status >= 300 else 502
+    return refusal(status, body, retry_after=response.headers.get("retry-after"), secret=upstream.api_key)
+
+
+async def _error_body(response: aiohttp.ClientResponse) -> bytes:
+    """Nothing where it stops in the middle: the status has been told."""
+    try:
+        return await read_whole(response, limit=_LONGEST_ERROR)
+    except GatewayError:
+        return b""
+
+
 async def _first(response: aiohttp.ClientResponse) -> bytes:
     try:
-        return await response.content.readany()
+        if first := await response.content.readany():
+            return first
     except (aiohttp.ClientError, OSError) as error:
         response.close()
         raise UpstreamTimeout if isinstance(error, TimeoutError) else UpstreamUnreachable from error
+    raise UpstreamMalformed
