@@ -1,7 +1,7 @@
 """One call from its admission to its bill: key, credit and rate, upstream, cost, debit, and then the answer."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import aiohttp
@@ -28,10 +28,11 @@ from keyserver.gateway.forwarding import Forwarder, Outgoing, read_whole
 from keyserver.gateway.limits import TenantMargins
 from keyserver.gateway.listing import ListedModels
 from keyserver.gateway.metering import read_answer
-from keyserver.gateway.payer import payer_of
+from keyserver.gateway.once import Once
+from keyserver.gateway.payer import Payer, payer_of
 from keyserver.gateway.readings import is_error, read_headers
-from keyserver.gateway.requests import read_request
-from keyserver.gateway.settling import Settler
+from keyserver.gateway.requests import Incoming, read_request
+from keyserver.gateway.settling import Charged, Settler
 from keyserver.gateway.streams import Patience
 from keyserver.gateway.tariffs import Tariffs
 from keyserver.gateway.upstreams import Upstream, Upstreams
@@ -70,6 +71,7 @@ class Gateway:
         forwarder: Forwarder,
         settler: Settler,
         models: ListedModels,
+        once: Once,
         clock: Clock,
         limits: Limits,
     ) -> None:
@@ -80,12 +82,29 @@ class Gateway:
         self.forwarder = forwarder
         self.settler = settler
         self.models = models
+        self.once = once
         self.clock = clock
         self.limits = limits
 
     async def answer(self, request: Request, *, capability: Capability, path: str) -> Response:
         """Serves one call, billed. Raises what it is refused or fails with, which costs nothing."""
-        call = await self._admitted(request, capability)
+        payer = await payer_of(request)
+        incoming = await read_request(request, capability)
+        claim = await self.once.claim(request, payer, incoming, now=self.clock())
+        if isinstance(claim, Response):
+            return claim
+        if claim is None:
+            return await self._served(request, await self._admitted(request, capability, payer, incoming), path)
+        call: Call | None = None
+        try:
+            call = await self._admitted(request, capability, payer, incoming)
+            call.claim = claim
+            return await self._served(request, call, path)
+        finally:
+            if call is None or call.claim is not None:
+                await self.settler.to_the_end(self.once.give_up(claim))
+
+    async def _served(self, request: Request, call: Call, path: str) -> Response:
         outgoing = Outgoing(
             method="POST",
             path=path,
@@ -106,9 +125,7 @@ class Gateway:
             await self._give_back(call)
             raise
 
-    async def _admitted(self, request: Request, capability: Capability) -> Call:
-        payer = await payer_of(request)
-        incoming = await read_request(request, capability)
+    async def _admitted(self, request: Request, capability: Capability, payer: Payer, incoming: Incoming) -> Call:
         candidates = await self.upstreams.candidates(incoming.model)
         if not candidates:
             raise ModelNotFound(incoming.model)
@@ -152,9 +169,10 @@ class Gateway:
         media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         if media_type == "text/event-stream":
             return StreamedAnswer(call, response, settler=self.settler, patience=self.limits.patience)
-        if media_type.startswith("audio/") or media_type == "application/octet-stream":
+        is_sound = media_type.startswith("audio/") or media_type == "application/octet-stream"
+        if is_sound and call.claim is None:
             return await self._audio(call, response)
-        return await self._document(call, response, is_json=_is_json(call, media_type))
+        return await self._document(call, response, is_json=not is_sound and _is_json(call, media_type))
 
     async def _document(self, call: Call, response: aiohttp.ClientResponse, *, is_json: bool) -> Response:
         """A whole answer: read, charged, then passed on as it is."""
@@ -170,7 +188,13 @@ class Gateway:
             if is_error(document):
                 raise _refusal(call.upstream, response, body)
             reading = read_answer(call.capability, document, response.headers)
-        charged = await self.settler.settle(call.finished(reading, outcome=Outcome.COMPLETED))
+        finished = call.finished(reading, outcome=Outcome.COMPLETED)
+        if call.claim is not None:
+            cost = Charged(finished.metered.charge_nanos, None)
+            answer = WholeAnswer(body, response, headers=billed_headers(call, response, cost))
+            finished = replace(finished, answer=self.once.answer(call.claim, answer))
+            call.claim = None  # filled with the debit
+        charged = await self.settler.settle(finished)
         return WholeAnswer(body, response, headers=billed_headers(call, response, charged))
 
     async def _audio(self, call: Call, response: aiohttp.ClientResponse) -> Response:

@@ -40,6 +40,7 @@ class Incoming:
     head: bytes
     streamed: bool
     usage_asked: bool
+    is_form: bool = False
 
 
 async def read_request(request: Request, capability: Capability) -> Incoming:
@@ -93,6 +94,7 @@ def _form(body: bytes, content_type: str) -> Incoming:
         head=form.file_head,
         streamed=form.fields.get("stream", "").lower() in {"true", "1"},
         usage_asked=True,
+        is_form=True,
     )
 
 

@@ -136,11 +136,12 @@ _HEADERS = [
         "in": "header",
         "required": False,
         "schema": {"type": "string"},
-        "description": f"With a platform service's key: {what}",
+        "description": what,
     }
     for name, what in (
-        ("X-Tenant-Id", "the tenant that is billed"),
-        ("X-Attribute-To", "the tenant that the usage record names"),
+        ("X-Tenant-Id", "With a platform service's key: the tenant that is billed"),
+        ("X-Attribute-To", "With a platform service's key: the tenant that the usage record names"),
+        ("Idempotency-Key", "A plain call sent again under it is answered again, and charged once; not for streams"),
     )
 ]
 _CREDITS = {
@@ -148,6 +149,7 @@ _CREDITS = {
     for name, what, example in (
         ("X-Credits-Charged", "Dollars, nine decimals; on a stream in a comment line before `[DONE]`", "0.000123400"),
         ("X-Credits-Remaining", "Dollars, nine decimals: balance less pending holds", "4.999876600"),
+        ("Idempotency-Replayed", "On an answer that is given again", "true"),
         ("X-RateLimit-Limit", "Calls a minute of this group of capabilities", "60"),
         ("X-RateLimit-Remaining", "How many of them are left", "59"),
         ("X-RateLimit-Reset", "Seconds until one more is free", "60"),
