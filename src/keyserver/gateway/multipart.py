@@ -44,5 +44,8 @@ def read_form(body: bytes, *, content_type: str) -> Form:
         if _FILENAME.search(head):
             file_size, file_head = file_size + len(content), file_head or content[:_HEAD]
         elif len(content) <= _LONGEST_FIELD:
-            fields.setdefault(name[1].decode(errors="replace"), content.decode(errors="replace"))
+            field = name[1].decode(errors="replace")
+            if field == "model" and field in fields:  # the upstream may read the one that we have not priced
+                raise ValueError("model must be there once")
+            fields.setdefault(field, content.decode(errors="replace"))
     return Form(fields, file_size, file_head)
