@@ -124,12 +124,44 @@ def _documented() -> APIRouter:
             responses={200: _answer(call)},
             openapi_extra={"requestBody": _body(call), "parameters": _HEADERS},
         )
-    router.add_api_route("/models", routes[-2].endpoint, summary="The models that are served and priced")
-    router.add_api_route("/models/{model:path}", routes[-1].endpoint, summary="One of them", openapi_extra=_MODEL)
+    for path, route, summary, extra, answer in (
+        ("/models", routes[-2], "The models that are served and priced", {}, _MODELS),
+        ("/models/{model:path}", routes[-1], "One of them", _MODEL, _MODELS["properties"]["data"]["items"]),
+    ):
+        content = {"application/json": {"schema": answer}}
+        responses: dict[int | str, dict[str, Any]] = {200: {"description": "As OpenAI tells them", "content": content}}
+        router.add_api_route(
+            path,
+            route.endpoint,
+            summary=summary,
+            response_class=Response,
+            responses=responses,
+            openapi_extra=extra,
+        )
     return router
 
 
 _MODEL = {"parameters": [{"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}]}
+_MODELS: dict[str, Any] = {
+    "type": "object",
+    "required": ["object", "data"],
+    "properties": {
+        "object": {"const": "list"},
+        "data": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["id", "object", "created", "owned_by"],
+                "properties": {
+                    "id": {"type": "string"},
+                    "object": {"const": "model"},
+                    "created": {"type": "integer"},
+                    "owned_by": {"type": "string"},
+                },
+            },
+        },
+    },
+}
 _HEADERS = [
     {
         "name": name,
