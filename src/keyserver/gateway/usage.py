@@ -81,7 +81,9 @@ def _row(group_by: Sequence[Dimension], row: Sequence[Any]) -> dict[str, Any]:
     if Dimension.DAY in named:
         named[Dimension.DAY] = named[Dimension.DAY].isoformat()
     # By way of int: the driver gives a NUMERIC of round thousands an exponent.
-    totals = {name: str(int(total)) if name in _AS_TEXT else int(total) for name, total in zip(_SUMS, sums, strict=True)}
+    totals = {
+        name: str(int(total)) if name in _AS_TEXT else int(total) for name, total in zip(_SUMS, sums, strict=True)
+    }
     return {**named, "calls": calls, **totals}
 
 
