@@ -91,6 +91,7 @@ def create_app(
                 margins=state.tenant_margins,
                 clock=clock,
                 limits=Limits(patience, state.estimate_policy, settings.top_up_url),
+                master=master,
                 connections=settings.upstream_connections,
                 directory=settings.data_dir.expanduser() / "unsettled",
             ) as state.gateway:

@@ -21,8 +21,10 @@ from keyserver.client import (
     BadRequest,
     ChargeStatus,
     Client,
+    Conflict,
     NotFound,
     NotReached,
+    PaymentRequired,
     Side,
     Unauthorized,
     Unprocessable,
@@ -103,6 +105,30 @@ async def test_refusals_come_as_typed_errors(server: ServerProcess) -> None:
     async with AsyncClient(server.url, "ks_of-nobody-0123456789") as stranger:
         with pytest.raises(Unauthorized):
             await stranger.balance()
+
+
+async def test_credit_is_held_settled_and_found_in_the_usage(server: ServerProcess) -> None:
+    async with (
+        AsyncClient(server.url, SERVICE_KEY, transport=LosesAnswers(2), sleep=_at_once) as client,
+        AsyncClient(server.url, SERVICE_KEY, tenant_id="poor") as poor,
+    ):
+        hold = await client.place_hold("sms", "0.05", ttl_seconds=60)
+        assert (hold.capability, hold.estimate_nanodollars) == ("sms", 50_000_000)
+        assert (await client.balance()).held_nanodollars == 50_000_000
+        settled = await client.settle_hold(
+            hold.hold_id, Decimal("0.01"), request_id="sms-1", provider="acme", units=2, unit_type="message"
+        )
+        assert (settled.cost_nanodollars, settled.charged_nanodollars) == (10_000_000, 13_000_000)
+        await client.void_hold((await client.place_hold("sms", 1)).hold_id)
+        (row,) = await client.usage(["capability", "day"], begins=datetime.now(UTC).date() - timedelta(days=1))
+        assert (row.capability, row.calls, row.charge_nanodollars) == ("sms", 1, 13_000_000)
+        assert (await client.balance()).held_nanodollars == 0
+        with pytest.raises(Conflict):
+            await client.void_hold(hold.hold_id)
+        with pytest.raises(PaymentRequired):
+            await poor.place_hold("sms", 1)
+        with pytest.raises(BadRequest):
+            await client.place_hold("sms", 1, attribute_to="nobody")
 
 
 class LosesAnswers(httpx.AsyncBaseTransport):

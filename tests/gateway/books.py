@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from sqlalchemy import text
 from tests.watching.world import add_tenant
 
 from keyserver.gateway.admission import Admitted, admit
@@ -101,8 +102,21 @@ async def credit(database: Database, tenant_id: str = "acme", *, now: datetime =
         return await credit_of(connection, tenant_id, now=now)
 
 
+#: Of every tenant: what its usage records charge against what its usage entries took; those that differ.
+_USAGE_DIFFERS = """
+    SELECT tenant_id, sum(recorded) AS recorded, sum(posted) AS posted FROM (
+        SELECT tenant_id, charge_nanos AS recorded, 0 AS posted FROM usage_records
+        UNION ALL
+        SELECT tenant_id, 0, amount_nanos FROM journal_entries AS e JOIN journal_lines AS l ON l.entry_id = e.id
+         WHERE e.type = 'usage' AND l.side = 'debit'
+    ) AS both_books GROUP BY tenant_id HAVING sum(recorded) <> sum(posted)
+"""
+
+
 async def books_are_whole(database: Database) -> None:
+    """Balances are the sums of their lines, held is the sum of pending holds, records say what the ledger took."""
     async with database.transaction() as session:
+        assert (await session.execute(text(_USAGE_DIFFERS))).all() == []
         assert await discrepancies(session) == []
         assert await held_discrepancies(session) == []
         assert (await trial_balance(session)).difference_nanos == 0

@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from sqlalchemy import text
 from tests.api.support import a_key, a_tenant
 from tests.builders import ADMIN_TOKEN, AS_ADMIN, MASTER_KEY, SERVICE_KEY
+from tests.gateway.books import books_are_whole
 from tests.gateway.scripted_upstream import KEY, ScriptedUpstream
 from tests.ports import free_port
 
@@ -127,12 +128,14 @@ async def furnish(api: httpx.AsyncClient, *, usd: str = "100") -> dict[str, Any]
 async def gateway(
     upstream: ScriptedUpstream | None, database: Database, database_url: str, directory: Path, **changes: Any
 ) -> AsyncIterator[World]:
+    """Whatever a test did to it: its books are whole in the end."""
     async with (
         served(settings_for(upstream, directory, **changes), database_url) as url,
         httpx.AsyncClient(base_url=url, trust_env=False, timeout=60.0) as api,
     ):
         key = await furnish(api)
         yield World(url, api, database, key["key"], key["id"])
+        await books_are_whole(database)
 
 
 def nanos(dollars: str) -> int:

@@ -37,6 +37,15 @@ async def test_the_upstream_gets_the_very_bytes_the_caller_sent(world: World, up
     assert received.headers["openai-beta"] == "x=1"
 
 
+async def test_a_members_own_model_deeper_inside_is_nobodys_business(world: World, upstream: ScriptedUpstream) -> None:
+    body = b'{"tools": [{"model": "a"}], "n\\u0061me": {"model": "b"}, "messages": [], "model": "m"}'
+    headers = {**world.as_acme, "content-type": "application/json"}
+    answer = await world.api.post("/v1/chat/completions", content=body, headers=headers)
+
+    assert answer.status_code == 200, answer.text
+    assert upstream.received[0].body == body
+
+
 async def test_no_key_goes_where_it_does_not_belong(world: World, upstream: ScriptedUpstream) -> None:
     echo = {"x-echo": f"Bearer {KEY}", "set-cookie": "upstream=1"}
     upstream.plays(answers(completion(), headers=echo))

@@ -247,3 +247,13 @@ def test_the_answer_is_documented_as_json_and_csv(app: FastAPI) -> None:
             "application/json",
             "text/csv",
         }
+
+
+async def test_round_sums_are_told_in_digits(api: httpx.AsyncClient, database: Database) -> None:
+    await a_tenant(api, "acme")
+    await give(database, 10**12)
+    await a_call(database, 13 * 10**9, cost=10**10)
+
+    assert await rows(api) == [{"day": "2026-03-01", **sums(1, (10, 5), 10**10, 13 * 10**9)}]
+    text = (await api.get("/usage", headers={**ACME, "accept": "text/csv"})).text
+    assert "10000000000,13000000000" in text

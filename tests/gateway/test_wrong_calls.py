@@ -51,6 +51,18 @@ async def test_no_model_or_none_that_could_be_one(world: World) -> None:
         assert error["param"] == "model"
 
 
+async def test_a_model_that_is_named_twice_is_refused_for_an_upstream_may_read_the_other_one(world: World) -> None:
+    for body in [
+        b'{"model": "m", "messages": [], "model": "dear"}',
+        b'{"mod\\u0065l": "dear", "messages": [{"model": "m"}], "model": "m"}',
+    ]:
+        assert error_of(await post(world, body), 400)["param"] == "model"
+    part = b'--b\r\nContent-Disposition: form-data; name="model"\r\n\r\n%s\r\n'
+    body = part % b"m" + part % b"dear" + b"--b--"
+    form = "multipart/form-data; boundary=b"
+    error_of(await post(world, body, "/v1/audio/transcriptions", content_type=form), 400)
+
+
 async def test_a_model_without_a_price(world: World) -> None:
     error = error_of(await world.chat(model="nobody-has-heard-of-it"), 400)
 

@@ -1,8 +1,8 @@
 """The client for asyncio: the same methods as `Client`, awaited."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from datetime import datetime
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from datetime import date, datetime
 from decimal import Decimal
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -12,7 +12,17 @@ import httpx
 from keyserver.client import calls
 from keyserver.client.calls import Call
 from keyserver.client.exchange import Lost, Pause, Reply, Send, conduct, read_access
-from keyserver.client.models import Address, Balance, Chain, Charge, CreatedCharge, LedgerEntry
+from keyserver.client.models import (
+    Address,
+    Balance,
+    Chain,
+    Charge,
+    CreatedCharge,
+    LedgerEntry,
+    PlacedHold,
+    SettledHold,
+    UsageRow,
+)
 from keyserver.client.transport import DEFAULT_RETRIES, DEFAULT_TIMEOUT, lost, options, reply_of
 
 T = TypeVar("T")
@@ -127,6 +137,57 @@ class AsyncClient:
             cursor = page.next_cursor
             if cursor is None:
                 return
+
+    async def place_hold(
+        self,
+        capability: str,
+        estimate_usd: Decimal | int | str,
+        *,
+        ttl_seconds: int | None = None,
+        attribute_to: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> PlacedHold:
+        """As `Client.place_hold`."""
+        return await self._run(
+            calls.place_hold(
+                capability,
+                estimate_usd,
+                ttl_seconds=ttl_seconds,
+                attribute_to=attribute_to,
+                idempotency_key=idempotency_key,
+            )
+        )
+
+    async def settle_hold(
+        self,
+        hold_id: str,
+        cost_usd: Decimal | int | str,
+        *,
+        request_id: str,
+        provider: str | None = None,
+        units: Decimal | int | None = None,
+        unit_type: str | None = None,
+    ) -> SettledHold:
+        """As `Client.settle_hold`."""
+        return await self._run(
+            calls.settle_hold(
+                hold_id, cost_usd, request_id=request_id, provider=provider, units=units, unit_type=unit_type
+            )
+        )
+
+    async def void_hold(self, hold_id: str) -> None:
+        """As `Client.void_hold`."""
+        await self._run(calls.void_hold(hold_id))
+
+    async def usage(
+        self,
+        group_by: Sequence[str] = ("day",),
+        *,
+        begins: date | datetime | None = None,
+        ends: date | datetime | None = None,
+    ) -> tuple[UsageRow, ...]:
+        """As `Client.usage`."""
+        return (await self._run(calls.usage(group_by=group_by, begins=begins, ends=ends))).rows
 
     async def _run(self, call: Call[T]) -> T:
         steps = conduct(self._access, call, retries=self._retries)

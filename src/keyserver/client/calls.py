@@ -1,16 +1,27 @@
 """The requests a platform service can make, and how to read their answers (pure: nothing here sends anything)."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
 from pydantic import TypeAdapter
 
-from keyserver.client.models import Address, Balance, Chain, Charge, CreatedCharge, LedgerEntry, Model
+from keyserver.client.models import (
+    Address,
+    Balance,
+    Chain,
+    Charge,
+    CreatedCharge,
+    LedgerEntry,
+    Model,
+    PlacedHold,
+    SettledHold,
+    UsageRow,
+)
 
 T = TypeVar("T")
 
@@ -28,6 +39,11 @@ class Call(Generic[T]):
     body: Mapping[str, Any] | None = None
     creates: bool = False
     idempotency_key: str | None = None
+    attribute_to: str | None = None
+
+
+class UsageReport(Model):
+    rows: tuple[UsageRow, ...]
 
 
 class ChargePage(Model):
@@ -60,7 +76,7 @@ def create_charge(
 ) -> Call[CreatedCharge]:
     members = {
         "chain": chain,
-        "amountUsd": _dollars(amount_usd),
+        "amountUsd": _dollars(amount_usd, "amount_usd"),
         "callbackUrl": callback_url,
         "metadata": metadata,
         "expiresInSeconds": expires_in,
@@ -69,10 +85,10 @@ def create_charge(
     return Call("POST", "/charges", _created_charge, None, body, True, idempotency_key)
 
 
-def _dollars(amount: object) -> str:
+def _dollars(amount: object, name: str) -> str:
     """A plain decimal string. A float is refused: it may not be the amount its writer meant."""
     if isinstance(amount, bool) or not isinstance(amount, Decimal | int | str):
-        raise TypeError(f"amount_usd must be a Decimal, an int or a decimal string, not {type(amount).__name__}")
+        raise TypeError(f"{name} must be a Decimal, an int or a decimal string, not {type(amount).__name__}")
     return format(amount, "f") if isinstance(amount, Decimal) else str(amount)
 
 
@@ -113,6 +129,64 @@ def balance() -> Call[Balance]:
 def entry_page(*, limit: int, cursor: str | None) -> Call[EntryPage]:
     query = {"limit": str(limit), **({"cursor": cursor} if cursor is not None else {})}
     return Call("GET", "/ledger/entries", EntryPage.model_validate_json, query)
+
+
+def place_hold(
+    capability: str,
+    estimate_usd: Decimal | int | str,
+    *,
+    ttl_seconds: int | None,
+    attribute_to: str | None,
+    idempotency_key: str | None,
+) -> Call[PlacedHold]:
+    members = {
+        "capability": capability,
+        "estimateUsd": _dollars(estimate_usd, "estimate_usd"),
+        "ttlSeconds": ttl_seconds,
+    }
+    body = {name: value for name, value in members.items() if value is not None}
+    parse = PlacedHold.model_validate_json
+    return Call("POST", "/usage/holds", parse, None, body, True, idempotency_key, attribute_to)
+
+
+def settle_hold(
+    hold_id: str,
+    cost_usd: Decimal | int | str,
+    *,
+    request_id: str,
+    provider: str | None,
+    units: Decimal | int | None,
+    unit_type: str | None,
+) -> Call[SettledHold]:
+    members = {
+        "costUsd": _dollars(cost_usd, "cost_usd"),
+        "requestId": request_id,
+        "provider": provider,
+        "units": None if units is None else _dollars(units, "units"),
+        "unitType": unit_type,
+    }
+    body = {name: value for name, value in members.items() if value is not None}
+    return Call("POST", _hold(hold_id, "settle"), SettledHold.model_validate_json, None, body, True)
+
+
+def void_hold(hold_id: str) -> Call[None]:
+    return Call("POST", _hold(hold_id, "void"), lambda _: None, creates=True)
+
+
+def _hold(hold_id: str, verb: str) -> str:
+    return f"/usage/holds/{quote(hold_id, safe='')}/{verb}"
+
+
+def usage(
+    *, group_by: Sequence[str], begins: date | datetime | None, ends: date | datetime | None
+) -> Call[UsageReport]:
+    query = {"groupBy": ",".join(group_by), "from": _day_or_instant(begins), "to": _day_or_instant(ends)}
+    given = {name: value for name, value in query.items() if value is not None}
+    return Call("GET", "/usage", UsageReport.model_validate_json, given)
+
+
+def _day_or_instant(moment: date | datetime | None) -> str | None:
+    return _instant(moment) if moment is None or isinstance(moment, datetime) else moment.isoformat()
 
 
 def _instant(moment: datetime | None) -> str | None:

@@ -8,10 +8,12 @@ KeyserverError
 └── ApiError                  the key server's own refusal: `status`, `code`, `error`, `errors`, `request_id`
     ├── BadRequest            400   `errors` names what to mend
     ├── Unauthorized          401   the key is wrong, expired or revoked
+    ├── PaymentRequired       402   no credit, or a spending cap
     ├── Forbidden             403
     ├── NotFound              404
     ├── Conflict              409
     ├── Unprocessable         422   an idempotency key was used for another request
+    ├── TooManyRequests       429
     └── Unavailable           503   `price_unavailable`, `database_unavailable`, …: trying later can help
 """
 
@@ -69,6 +71,10 @@ class Unauthorized(ApiError):
     pass
 
 
+class PaymentRequired(ApiError):
+    pass
+
+
 class Forbidden(ApiError):
     pass
 
@@ -85,6 +91,10 @@ class Unprocessable(ApiError):
     pass
 
 
+class TooManyRequests(ApiError):
+    pass
+
+
 class Unavailable(ApiError):
     pass
 
@@ -92,9 +102,11 @@ class Unavailable(ApiError):
 BY_STATUS: dict[int, type[ApiError]] = {
     400: BadRequest,
     401: Unauthorized,
+    402: PaymentRequired,
     403: Forbidden,
     404: NotFound,
     409: Conflict,
     422: Unprocessable,
+    429: TooManyRequests,
     503: Unavailable,
 }

@@ -141,6 +141,8 @@ def _request(access: Access, call: Call[Any], *, new_key: Callable[[], str]) -> 
     }
     if access.tenant_id is not None:
         headers["x-tenant-id"] = access.tenant_id
+    if call.attribute_to is not None:
+        headers["x-attribute-to"] = call.attribute_to
     if call.creates:
         headers["idempotency-key"] = call.idempotency_key or new_key()
     body = None

@@ -5,7 +5,7 @@ Decimals. Instants carry their zone. Members this version does not know are pass
 stays a str, so that a newer server does not break an older client.
 """
 
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Any
@@ -150,6 +150,40 @@ class Balance(Model):
     held_nanodollars: int
     available_nanodollars: int
     balance_usd: Decimal
+
+
+class PlacedHold(Model):
+    """Credit set aside until it is settled or voided, or `expires_at`."""
+
+    hold_id: str
+    capability: str
+    estimate_nanodollars: int
+    expires_at: datetime
+
+
+class SettledHold(Model):
+    """What was charged for a hold; `entry_id` is None when that was nothing."""
+
+    hold_id: str
+    capability: str
+    cost_nanodollars: int
+    charged_nanodollars: int
+    entry_id: str | None
+
+
+class UsageRow(Model):
+    """Calls of one group. Of the first five those are set that were grouped by, None where a call has none."""
+
+    day: date | None = None
+    capability: str | None = None
+    model: str | None = None
+    instance: str | None = None
+    attributed_to: str | None = None
+    calls: int
+    input_tokens: int
+    output_tokens: int
+    cost_nanodollars: int
+    charge_nanodollars: int
 
 
 class LedgerEntry(Model):

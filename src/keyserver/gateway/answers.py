@@ -72,9 +72,9 @@ class StreamedAnswer(Response):
         await write(last, more=False)
 
     async def _charge(self, end: End, meter: StreamMeter) -> Charged | None:
-        """What came is charged; nothing is when nothing came, unless the caller went before it could."""
+        """What came is charged; nothing is when nothing but an error came, unless the caller went before it could."""
         call = self._call
-        if end.first_byte_at is None and end.outcome is not Outcome.CLIENT_GONE:
+        if not meter.answered and (meter.refused or end.outcome is not Outcome.CLIENT_GONE):
             await self._settler.void(call.admitted.hold_id)
             return None
         finished = call.finished(

@@ -10,6 +10,7 @@ from keyserver.gateway.admission import Admitted
 from keyserver.gateway.billing import Metered, Outcome
 from keyserver.gateway.capabilities import Capability
 from keyserver.gateway.metering import Reading, cost_of
+from keyserver.gateway.once import Claim
 from keyserver.gateway.payer import Payer
 from keyserver.gateway.requests import Incoming
 from keyserver.gateway.tariff import Quantities, Quote
@@ -30,6 +31,7 @@ class Call:
     admitted: Admitted
     request_id: str
     started_at: datetime
+    claim: Claim | None = None
     upstream: Upstream = field(init=False)
     upstream_status: int | None = None
     #: Set once the bill is made out: from here on the hold is never given back.

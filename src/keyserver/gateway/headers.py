@@ -20,7 +20,8 @@ _HOP_BY_HOP = frozenset(
         "upgrade",
     }
 )
-#: Ours to say, or nobody's business upstream. The body is asked for uncompressed, since its usage is read.
+#: Ours to say, or nobody's business upstream. All tenants share one account there, where two that chose the same
+#: idempotency key would get each other's answers. The body is asked for uncompressed, since its usage is read.
 _NOT_UP = _HOP_BY_HOP | {
     "accept-encoding",
     "api-key",
@@ -31,6 +32,7 @@ _NOT_UP = _HOP_BY_HOP | {
     "expect",
     "forwarded",
     "host",
+    "idempotency-key",
     "openai-organization",
     "openai-project",
     "via",

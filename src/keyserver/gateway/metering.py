@@ -13,7 +13,7 @@ import orjson
 
 from keyserver.gateway.capabilities import Capability
 from keyserver.gateway.event_stream import EventSplitter, data_of
-from keyserver.gateway.readings import Reading, read_document, read_headers, weight_of_answer
+from keyserver.gateway.readings import Reading, is_error, read_document, read_headers, weight_of_answer
 from keyserver.gateway.tariff import CostSource, Quantities, Quote, nanos_up
 from keyserver.gateway.tokens import tokens_of
 
@@ -56,10 +56,13 @@ class StreamMeter:
 
     `feed` gives what can be sent on now. From `data: [DONE]` on everything is kept back (`done` is true), so that a
     last comment can be written before it; `finish` gives that rest, or what is left of a stream that was cut.
+    `answered`: something came that is no comment and no error; `refused`: an error came.
     """
 
     def __init__(self, capability: Capability, *, usage_asked: bool, headers: Mapping[str, str]) -> None:
         self.done = False
+        self.answered = False
+        self.refused = False
         self._capability = capability
         self._usage_asked = usage_asked
         self._stated = read_headers(headers)
@@ -99,7 +102,11 @@ class StreamMeter:
         try:
             document = orjson.loads(data)
         except orjson.JSONDecodeError:
+            document = None
+        if isinstance(document, dict) and is_error(document):
+            self.refused = True
             return event
+        self.answered = True
         if not isinstance(document, dict):
             return event
         self._read = self._read.merged(read_document(self._capability, document))

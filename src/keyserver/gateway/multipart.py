@@ -19,6 +19,12 @@ class Form:
     file_head: bytes
 
 
+def without_boundary(body: bytes, *, content_type: str) -> bytes:
+    """The form without what only tells its parts apart: every client draws another boundary."""
+    found = _BOUNDARY.search(content_type)
+    return body if found is None else body.replace((found[1] or found[2]).encode(), b"")
+
+
 def read_form(body: bytes, *, content_type: str) -> Form:
     """ValueError, one sentence, when this is no form that ends as it should."""
     found = _BOUNDARY.search(content_type)
@@ -38,5 +44,8 @@ def read_form(body: bytes, *, content_type: str) -> Form:
         if _FILENAME.search(head):
             file_size, file_head = file_size + len(content), file_head or content[:_HEAD]
         elif len(content) <= _LONGEST_FIELD:
-            fields.setdefault(name[1].decode(errors="replace"), content.decode(errors="replace"))
+            field = name[1].decode(errors="replace")
+            if field == "model" and field in fields:  # the upstream may read the one that we have not priced
+                raise ValueError("model must be there once")
+            fields.setdefault(field, content.decode(errors="replace"))
     return Form(fields, file_size, file_head)

@@ -1,7 +1,7 @@
 """One call from its admission to its bill: key, credit and rate, upstream, cost, debit, and then the answer."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import aiohttp
@@ -22,15 +22,17 @@ from keyserver.gateway.call_errors import (
     refusal,
 )
 from keyserver.gateway.capabilities import Capability
+from keyserver.gateway.errors import GatewayError
 from keyserver.gateway.estimate import EstimatePolicy, estimate_nanos, expected
 from keyserver.gateway.forwarding import Forwarder, Outgoing, read_whole
 from keyserver.gateway.limits import TenantMargins
 from keyserver.gateway.listing import ListedModels
 from keyserver.gateway.metering import read_answer
-from keyserver.gateway.payer import payer_of
-from keyserver.gateway.readings import read_headers
-from keyserver.gateway.requests import read_request
-from keyserver.gateway.settling import Settler
+from keyserver.gateway.once import Once
+from keyserver.gateway.payer import Payer, payer_of
+from keyserver.gateway.readings import is_error, read_headers
+from keyserver.gateway.requests import Incoming, read_request
+from keyserver.gateway.settling import Charged, Settler
 from keyserver.gateway.streams import Patience
 from keyserver.gateway.tariffs import Tariffs
 from keyserver.gateway.upstreams import Upstream, Upstreams
@@ -69,6 +71,7 @@ class Gateway:
         forwarder: Forwarder,
         settler: Settler,
         models: ListedModels,
+        once: Once,
         clock: Clock,
         limits: Limits,
     ) -> None:
@@ -79,12 +82,29 @@ class Gateway:
         self.forwarder = forwarder
         self.settler = settler
         self.models = models
+        self.once = once
         self.clock = clock
         self.limits = limits
 
     async def answer(self, request: Request, *, capability: Capability, path: str) -> Response:
         """Serves one call, billed. Raises what it is refused or fails with, which costs nothing."""
-        call = await self._admitted(request, capability)
+        payer = await payer_of(request)
+        incoming = await read_request(request, capability)
+        claim = await self.once.claim(request, payer, incoming, now=self.clock())
+        if isinstance(claim, Response):
+            return claim
+        if claim is None:
+            return await self._served(request, await self._admitted(request, capability, payer, incoming), path)
+        call: Call | None = None
+        try:
+            call = await self._admitted(request, capability, payer, incoming)
+            call.claim = claim
+            return await self._served(request, call, path)
+        finally:
+            if call is None or call.claim is not None:
+                await self.settler.to_the_end(self.once.give_up(claim))
+
+    async def _served(self, request: Request, call: Call, path: str) -> Response:
         outgoing = Outgoing(
             method="POST",
             path=path,
@@ -105,9 +125,7 @@ class Gateway:
             await self._give_back(call)
             raise
 
-    async def _admitted(self, request: Request, capability: Capability) -> Call:
-        payer = await payer_of(request)
-        incoming = await read_request(request, capability)
+    async def _admitted(self, request: Request, capability: Capability, payer: Payer, incoming: Incoming) -> Call:
         candidates = await self.upstreams.candidates(incoming.model)
         if not candidates:
             raise ModelNotFound(incoming.model)
@@ -147,15 +165,14 @@ class Gateway:
 
     async def _passed_on(self, call: Call, upstream: Upstream, response: aiohttp.ClientResponse) -> Response:
         if response.status >= 300:
-            body = await read_whole(response, limit=_LONGEST_ERROR)
-            retry_after = response.headers.get("retry-after")
-            raise refusal(response.status, body, retry_after=retry_after, secret=upstream.api_key)
+            raise _refusal(upstream, response, await _error_body(response))
         media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         if media_type == "text/event-stream":
             return StreamedAnswer(call, response, settler=self.settler, patience=self.limits.patience)
-        if media_type.startswith("audio/") or media_type == "application/octet-stream":
+        is_sound = media_type.startswith("audio/") or media_type == "application/octet-stream"
+        if is_sound and call.claim is None:
             return await self._audio(call, response)
-        return await self._document(call, response, is_json=_is_json(call, media_type))
+        return await self._document(call, response, is_json=not is_sound and _is_json(call, media_type))
 
     async def _document(self, call: Call, response: aiohttp.ClientResponse, *, is_json: bool) -> Response:
         """A whole answer: read, charged, then passed on as it is."""
@@ -166,9 +183,18 @@ class Gateway:
                 document = orjson.loads(body)
             except orjson.JSONDecodeError:
                 raise UpstreamMalformed from None
-            if isinstance(document, dict):
-                reading = read_answer(call.capability, document, response.headers)
-        charged = await self.settler.settle(call.finished(reading, outcome=Outcome.COMPLETED))
+            if not isinstance(document, dict):
+                raise UpstreamMalformed
+            if is_error(document):
+                raise _refusal(call.upstream, response, body)
+            reading = read_answer(call.capability, document, response.headers)
+        finished = call.finished(reading, outcome=Outcome.COMPLETED)
+        if call.claim is not None:
+            cost = Charged(finished.metered.charge_nanos, None)
+            answer = WholeAnswer(body, response, headers=billed_headers(call, response, cost))
+            finished = replace(finished, answer=self.once.answer(call.claim, answer))
+            call.claim = None  # filled with the debit
+        charged = await self.settler.settle(finished)
         return WholeAnswer(body, response, headers=billed_headers(call, response, charged))
 
     async def _audio(self, call: Call, response: aiohttp.ClientResponse) -> Response:
@@ -184,9 +210,24 @@ def _is_json(call: Call, media_type: str) -> bool:
     return media_type == "application/json" or call.capability is not Capability.TRANSCRIPTIONS
 
 
+def _refusal(upstream: Upstream, response: aiohttp.ClientResponse, body: bytes) -> GatewayError:
+    status = response.status if response.status >= 300 else 502
+    return refusal(status, body, retry_after=response.headers.get("retry-after"), secret=upstream.api_key)
+
+
+async def _error_body(response: aiohttp.ClientResponse) -> bytes:
+    """Nothing where it stops in the middle: the status has been told."""
+    try:
+        return await read_whole(response, limit=_LONGEST_ERROR)
+    except GatewayError:
+        return b""
+
+
 async def _first(response: aiohttp.ClientResponse) -> bytes:
     try:
-        return await response.content.readany()
+        if first := await response.content.readany():
+            return first
     except (aiohttp.ClientError, OSError) as error:
         response.close()
         raise UpstreamTimeout if isinstance(error, TimeoutError) else UpstreamUnreachable from error
+    raise UpstreamMalformed

@@ -19,6 +19,8 @@ _NUMBER = re.compile(r"[0-9]{1,20}(\.[0-9]{1,40})?([eE][+-]?[0-9]{1,3})?")
 _MOST_COST_USD = Decimal(1_000_000)
 _MOST = 1_000_000_000
 _TEXTS = ("content", "reasoning", "reasoning_content", "refusal", "text")
+#: Where an answer's own words are, and what it took.
+_ANSWERED = frozenset({"choices", "data", "text", "usage"})
 _LLM = frozenset({Capability.CHAT, Capability.COMPLETIONS, Capability.EMBEDDINGS})
 
 #: Where a usage object has each count: paths of alternatives, the first that is there counts. OpenAI's chat and
@@ -99,6 +101,11 @@ def read_document(capability: Capability, document: Mapping[str, Any]) -> Readin
     if isinstance(tier, str):
         counted["service_tier"] = tier
     return Reading(stated, counted)
+
+
+def is_error(document: Mapping[str, Any]) -> bool:
+    """Whether a document is an error and nothing else. Some upstreams answer with one under the status 200."""
+    return bool(document.get("error")) and not document.keys() & _ANSWERED
 
 
 def weight_of_answer(document: Mapping[str, Any]) -> int:

@@ -26,6 +26,8 @@ LIMITS: Mapping[Capability, int] = {
 }
 _REPORTS_USAGE_WHEN_ASKED = frozenset({Capability.CHAT, Capability.COMPLETIONS})
 _MODEL = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,256}")
+#: Nobody writes letters so, but who wants to hide one.
+_ESCAPED_LETTER = re.compile(rb"\\u00[46]")
 _ASK = b'{"stream_options":{"include_usage":true}'
 
 
@@ -40,6 +42,7 @@ class Incoming:
     head: bytes
     streamed: bool
     usage_asked: bool
+    is_form: bool = False
 
 
 async def read_request(request: Request, capability: Capability) -> Incoming:
@@ -93,6 +96,7 @@ def _form(body: bytes, content_type: str) -> Incoming:
         head=form.file_head,
         streamed=form.fields.get("stream", "").lower() in {"true", "1"},
         usage_asked=True,
+        is_form=True,
     )
 
 
@@ -103,6 +107,7 @@ def _json(body: bytes, capability: Capability) -> Incoming:
         raise InvalidRequest(error.error, code="invalid_json") from None
     if not isinstance(document, dict):
         raise InvalidRequest("The body must be a JSON object", code="invalid_json")
+    _check_one_model(body)
     model = _model(document.get("model"))
     streamed = document.get("stream") is True
     usage_asked = True
@@ -117,6 +122,21 @@ def _json(body: bytes, capability: Capability) -> Incoming:
         streamed=streamed,
         usage_asked=usage_asked,
     )
+
+
+def _check_one_model(body: bytes) -> None:
+    """Of two members named `model` the upstream may read the one that we have not priced."""
+    if body.count(b'"model"') < 2 and not _ESCAPED_LETTER.search(body):
+        return
+    outermost: list[list[tuple[str, Any]]] = []
+
+    def note(members: list[tuple[str, Any]]) -> dict[str, Any]:
+        outermost[:] = [members]  # objects end from the inside out
+        return dict(members)
+
+    json.loads(body, object_pairs_hook=note)
+    if [name for name, _ in outermost[0]].count("model") > 1:
+        raise InvalidRequest("model must be there once", code="invalid_model", param="model")
 
 
 def _model(value: object) -> str:

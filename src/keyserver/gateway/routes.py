@@ -124,23 +124,56 @@ def _documented() -> APIRouter:
             responses={200: _answer(call)},
             openapi_extra={"requestBody": _body(call), "parameters": _HEADERS},
         )
-    router.add_api_route("/models", routes[-2].endpoint, summary="The models that are served and priced")
-    router.add_api_route("/models/{model:path}", routes[-1].endpoint, summary="One of them", openapi_extra=_MODEL)
+    for path, route, summary, extra, answer in (
+        ("/models", routes[-2], "The models that are served and priced", {}, _MODELS),
+        ("/models/{model:path}", routes[-1], "One of them", _MODEL, _MODELS["properties"]["data"]["items"]),
+    ):
+        content = {"application/json": {"schema": answer}}
+        responses: dict[int | str, dict[str, Any]] = {200: {"description": "As OpenAI tells them", "content": content}}
+        router.add_api_route(
+            path,
+            route.endpoint,
+            summary=summary,
+            response_class=Response,
+            responses=responses,
+            openapi_extra=extra,
+        )
     return router
 
 
 _MODEL = {"parameters": [{"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}]}
+_MODELS: dict[str, Any] = {
+    "type": "object",
+    "required": ["object", "data"],
+    "properties": {
+        "object": {"const": "list"},
+        "data": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["id", "object", "created", "owned_by"],
+                "properties": {
+                    "id": {"type": "string"},
+                    "object": {"const": "model"},
+                    "created": {"type": "integer"},
+                    "owned_by": {"type": "string"},
+                },
+            },
+        },
+    },
+}
 _HEADERS = [
     {
         "name": name,
         "in": "header",
         "required": False,
         "schema": {"type": "string"},
-        "description": f"With a platform service's key: {what}",
+        "description": what,
     }
     for name, what in (
-        ("X-Tenant-Id", "the tenant that is billed"),
-        ("X-Attribute-To", "the tenant that the usage record names"),
+        ("X-Tenant-Id", "With a platform service's key: the tenant that is billed"),
+        ("X-Attribute-To", "With a platform service's key: the tenant that the usage record names"),
+        ("Idempotency-Key", "A plain call sent again under it is answered again, and charged once; not for streams"),
     )
 ]
 _CREDITS = {
@@ -148,6 +181,7 @@ _CREDITS = {
     for name, what, example in (
         ("X-Credits-Charged", "Dollars, nine decimals; on a stream in a comment line before `[DONE]`", "0.000123400"),
         ("X-Credits-Remaining", "Dollars, nine decimals: balance less pending holds", "4.999876600"),
+        ("Idempotency-Replayed", "On an answer that is given again", "true"),
         ("X-RateLimit-Limit", "Calls a minute of this group of capabilities", "60"),
         ("X-RateLimit-Remaining", "How many of them are left", "59"),
         ("X-RateLimit-Reset", "Seconds until one more is free", "60"),

@@ -8,12 +8,14 @@ from pathlib import Path
 from keyserver.gateway.forwarding import Forwarder
 from keyserver.gateway.limits import TenantMargins
 from keyserver.gateway.listing import ListedModels
+from keyserver.gateway.once import Once
 from keyserver.gateway.proxy import Gateway, Limits
 from keyserver.gateway.settling import Settler
 from keyserver.gateway.tariffs import Tariffs
 from keyserver.gateway.upstreams import Upstreams
 from keyserver.kit.clock import Clock
 from keyserver.kit.db import Database
+from keyserver.kit.secrets import MasterKey
 from keyserver.kit.supervise import repeat
 
 #: How long an answer may wait for a database that is away, before its call is kept on disk instead.
@@ -30,6 +32,7 @@ async def running_gateway(
     margins: TenantMargins,
     clock: Clock,
     limits: Limits,
+    master: MasterKey,
     connections: int,
     directory: Path,
 ) -> AsyncIterator[Gateway]:
@@ -51,6 +54,7 @@ async def running_gateway(
             forwarder=forwarder,
             settler=settler,
             models=ListedModels(upstreams, tariffs, forwarder),
+            once=Once(database, master=master, lifetime=limits.hold_lifetime),
             clock=clock,
             limits=limits,
         )

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,9 +11,10 @@ import structlog
 
 from keyserver.gateway import billing
 from keyserver.gateway.billing import Settled
+from keyserver.gateway.once import keep
 from keyserver.gateway.unsettled import FinishedCall, Journal, database_id
 from keyserver.kit.clock import Clock
-from keyserver.kit.db import Database, is_unavailable
+from keyserver.kit.db import Connect, Database, driver_connection, is_unavailable
 from keyserver.kit.supervise import Backoff
 
 _log = structlog.get_logger("keyserver.gateway")
@@ -49,12 +51,12 @@ class Settler:
         return self._journal
 
     async def settle(self, call: FinishedCall) -> Charged:
-        """Charges the call. Goes on without whoever waits for it, when that one is cancelled."""
-        return await self._to_the_end(self._settle(call))
+        """Charges the call, to the end."""
+        return await self.to_the_end(self._settle(call))
 
     async def void(self, hold_id: str) -> None:
-        """Gives the hold back. What cannot be given back now expires."""
-        await self._to_the_end(self._void(hold_id))
+        """Gives the hold back, to the end. What cannot be given back now expires."""
+        await self.to_the_end(self._void(hold_id))
 
     async def replay(self) -> None:
         """Settles what is in the journal; stops at the first call that the database cannot be told of."""
@@ -75,7 +77,8 @@ class Settler:
         while self._unfinished:
             await asyncio.gather(*self._unfinished, return_exceptions=True)
 
-    async def _to_the_end(self, work: Coroutine[None, None, T]) -> T:
+    async def to_the_end(self, work: Coroutine[None, None, T]) -> T:
+        """Goes on without whoever waits for it, when that one is cancelled."""
         task = asyncio.ensure_future(work)
         self._unfinished.add(task)
         task.add_done_callback(self._unfinished.discard)
@@ -113,12 +116,17 @@ class Settler:
                 await asyncio.sleep(pause)
 
     async def _post(self, call: FinishedCall) -> Settled:
+        if call.answer is None:
+            return await self._bill(self._database.connection, call)
+        async with self._database.transaction() as session:
+            connection = await driver_connection(session)
+            settled = await self._bill(lambda: nullcontext(connection), call)
+            await keep(connection, call.answer)
+        return settled
+
+    async def _bill(self, connect: Connect, call: FinishedCall) -> Settled:
         return await billing.settle(
-            self._database.connection,
-            hold_id=call.hold_id,
-            payer=call.payer,
-            metered=call.metered,
-            now=self._clock(),
+            connect, hold_id=call.hold_id, payer=call.payer, metered=call.metered, now=self._clock()
         )
 
     async def _void(self, hold_id: str) -> None:

@@ -15,6 +15,8 @@ from keyserver.gateway.errors import GatewayError
 from keyserver.gateway.metering import StreamMeter
 
 _log = structlog.get_logger("keyserver.gateway")
+#: How long the end of a connection is waited for, whose stream is complete: a connection that ends is used again.
+_AFTER_DONE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +50,12 @@ async def relay(
     """
     caller = _Caller()
     watching: asyncio.Task[None] | None = None
-    first_byte_at: float | None = None
     outcome = Outcome.COMPLETED
     error: GatewayError | None = None
     try:
         async with asyncio.timeout(patience.whole) as limit:
             watching = asyncio.create_task(caller.watch(receive, limit, patience.without_caller))
-            async for chunk in upstream.content.iter_any():
-                first_byte_at = first_byte_at or time.perf_counter()
-                passed = meter.feed(chunk)
-                if passed and not caller.gone:
-                    await write(passed)
+            await _pass_on(upstream, meter, caller=caller, limit=limit, write=write)
     except TimeoutError:
         outcome, error = Outcome.UPSTREAM_CUT, UpstreamTimeout()
     except (aiohttp.ClientError, OSError):
@@ -72,20 +69,48 @@ async def relay(
         watching.cancel()
     if error is not None:
         upstream.close()
+        if meter.done:  # nothing was still to come
+            outcome, error = Outcome.COMPLETED, None
     if caller.gone:
         outcome = Outcome.CLIENT_GONE
-    return End(outcome, error, first_byte_at)
+    return End(outcome, error, caller.answered_at)
+
+
+async def _pass_on(
+    upstream: aiohttp.ClientResponse,
+    meter: StreamMeter,
+    *,
+    caller: "_Caller",
+    limit: asyncio.Timeout,
+    write: Callable[[bytes], Awaitable[None]],
+) -> None:
+    async for chunk in upstream.content.iter_any():
+        caller.answered_at = caller.answered_at or time.perf_counter()
+        passed = meter.feed(chunk)
+        if meter.done:
+            _sooner(limit, _AFTER_DONE_SECONDS)
+        if passed and not caller.gone:
+            await write(passed)
+
+
+def _sooner(limit: asyncio.Timeout, seconds: float) -> None:
+    """Time is up in so many seconds, if it was not before."""
+    until = asyncio.get_running_loop().time() + seconds
+    limit.reschedule(min(until, limit.when() or until))
 
 
 class _Caller:
-    """Whether the caller is still there. Once it has gone, the stream has `lingering` seconds left."""
+    """Whether the caller is still there, and when the first bytes came for it.
+
+    Once it has gone, the stream has `lingering` seconds left.
+    """
 
     def __init__(self) -> None:
         self.gone = False
+        self.answered_at: float | None = None
 
     async def watch(self, receive: Receive, limit: asyncio.Timeout, lingering: float) -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
         self.gone = True
-        until = asyncio.get_running_loop().time() + lingering
-        limit.reschedule(min(until, limit.when() or until))
+        _sooner(limit, lingering)

@@ -16,6 +16,7 @@ import orjson
 import structlog
 
 from keyserver.gateway.billing import Metered
+from keyserver.gateway.once import KeptAnswer
 from keyserver.gateway.payer import Payer
 from keyserver.kit import metrics
 from keyserver.kit.db import Connect
@@ -28,11 +29,12 @@ _SUFFIX = ".json"
 
 @dataclass(frozen=True, slots=True)
 class FinishedCall:
-    """All that settling takes."""
+    """All that settling takes; `answer` is kept for an `Idempotency-Key` with the debit."""
 
     hold_id: str
     payer: Payer
     metered: Metered
+    answer: KeptAnswer | None = None
 
 
 async def database_id(connect: Connect) -> str:
@@ -95,7 +97,12 @@ class Journal:
 
 
 def _to_json(call: FinishedCall) -> dict[str, Any]:
-    return {"hold_id": call.hold_id, "payer": asdict(call.payer), "metered": call.metered.to_json()}
+    return {
+        "hold_id": call.hold_id,
+        "payer": asdict(call.payer),
+        "metered": call.metered.to_json(),
+        "answer": None if call.answer is None else call.answer.to_json(),
+    }
 
 
 def _from_json(document: dict[str, Any]) -> FinishedCall:
@@ -103,4 +110,5 @@ def _from_json(document: dict[str, Any]) -> FinishedCall:
         hold_id=str(document["hold_id"]),
         payer=Payer(**document["payer"]),
         metered=Metered.from_json(document["metered"]),
+        answer=KeptAnswer.from_json(document["answer"]) if document.get("answer") else None,
     )

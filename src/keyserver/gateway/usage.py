@@ -80,7 +80,10 @@ def _row(group_by: Sequence[Dimension], row: Sequence[Any]) -> dict[str, Any]:
     named = {str(name): value for name, value in zip(group_by, groups, strict=True)}
     if Dimension.DAY in named:
         named[Dimension.DAY] = named[Dimension.DAY].isoformat()
-    totals = {name: str(total) if name in _AS_TEXT else int(total) for name, total in zip(_SUMS, sums, strict=True)}
+    # By way of int: the driver gives a NUMERIC of round thousands an exponent.
+    totals = {
+        name: str(int(total)) if name in _AS_TEXT else int(total) for name, total in zip(_SUMS, sums, strict=True)
+    }
     return {**named, "calls": calls, **totals}
 
 
