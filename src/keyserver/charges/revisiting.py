@@ -44,11 +44,12 @@ async def revisit(
     if not missed:
         return 0
     known = await standing_credits(session, blockchain, {each.tx_hash for found in missed.values() for each in found})
+    touched: set[str | None] = set()
     for block, found in missed.items():
-        await settlement.record(session, blockchain, found, block=block, now=now, known=known)
+        touched |= await settlement.record(session, blockchain, found, block=block, now=now, known=known)
     await _need_times(session, blockchain, missed, tip_height=tip_height, times=times)
     tip = Inclusion(tip_height, "", now)
-    await settlement.confirm(session, blockchain, tip, times=times, final_height=None, market=market, now=now)
+    await settlement.confirm(session, blockchain, tip, touched, times=times, final_height=None, market=market, now=now)
     return sum(len(found) for found in missed.values())
 
 

@@ -10,7 +10,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
+from typing import Any
 
+import structlog
 from sqlalchemy import ARRAY, ColumnElement, Select, Text, any_, literal, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -25,6 +27,8 @@ from keyserver.charges.reassessment import lock_charges, reassess
 from keyserver.charges.standing import Output, Standing
 from keyserver.charges.states import PaymentStatus
 from keyserver.kit.ids import new_id
+
+_log = structlog.get_logger("keyserver.settlement")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +77,8 @@ async def include(
     `final_height`: up to where the chain itself calls its blocks final, as far as is known. Where `finality` asks for
     that, no payment above is final, and none at all while it is None.
     """
-    await record(session, blockchain, arrivals, block=block, now=now)
-    await confirm(session, blockchain, block, final_height=final_height, market=market, now=now)
+    touched = await record(session, blockchain, arrivals, block=block, now=now)
+    await confirm(session, blockchain, block, touched, final_height=final_height, market=market, now=now)
 
 
 async def finalize(
@@ -107,9 +111,10 @@ async def find(
     now: datetime,
 ) -> None:
     """Coin in blocks that were told before, below or at the `tip`, which decides how deep it is."""
+    touched: set[str | None] = set()
     for arrival, block in found:
-        await record(session, blockchain, [arrival], block=block, now=now)
-    await confirm(session, blockchain, tip, final_height=final_height, market=market, now=now)
+        touched |= await record(session, blockchain, [arrival], block=block, now=now)
+    await confirm(session, blockchain, tip, touched, final_height=final_height, market=market, now=now)
 
 
 async def see(
@@ -184,7 +189,7 @@ async def record(
         if is_coin and arrival.match_key in by_balance and not await _stands(session, blockchain, arrival):
             continue
         standing = known.get((arrival.tx_hash, arrival.output_index, paid.token))
-        touched.add(await _store(session, blockchain, arrival, address, paid, block=block, now=now, standing=standing))
+        touched |= await _store(session, blockchain, arrival, address, paid, block=block, now=now, standing=standing)
     await session.flush()
     if found and block is not None:
         await _give_up_moved(session, blockchain, {arrival.tx_hash for arrival, _, _ in found})
@@ -269,38 +274,29 @@ async def _store(
     block: Inclusion | None,
     now: datetime,
     standing: Standing | None,
-) -> str | None:
+) -> set[str | None]:
+    """Returns the charges it counts for now, and did before."""
     payment = await session.scalar(select(Payment).where(*_identity(blockchain, arrival)))
+    former_charge_id = None if payment is None else payment.charge_id
     if payment is None:
-        charge = await _charge_at(session, address, blockchain, arrival.asset)
-        asked = paid.confirmations if charge is None else charge.confirmations_required
         payment = Payment(
             id=new_id("pay") if standing is None else standing.payment_id,
             blockchain_id=blockchain.id,
             tx_hash=arrival.tx_hash,
             output_index=arrival.output_index,
             asset=arrival.asset,
-            key_ring_id=address.key_ring_id,
-            address_index=address.address_index,
-            address=address.address,
-            tenant_id=address.tenant_id,
-            never_issued=address.tenant_id is None,
-            charge_id=None if charge is None else charge.id,
-            payment_method_id=paid.payment_method_id,
-            token=paid.token,
-            decimals=paid.decimals,
-            amount_units=arrival.amount_units,
-            confirmations_required=max(asked, arrival.least_confirmations),
             status=PaymentStatus.SEEN,
             confirmations=0,
             credits=0,
             seen_at=now,
-            found_above=arrival.found_above,
+            **await _facts(session, blockchain, arrival, address, paid),
         )
         if standing is not None:
             payment.credits, payment.credited_nanos = standing.credits, standing.credited_nanos
             payment.price_usd, payment.price_source = standing.price_usd, standing.price_source
         session.add(payment)
+    elif payment.block_hash is None and not _is_same(payment, arrival, address):
+        _change(payment, await _facts(session, blockchain, arrival, address, paid))
     if block is not None and payment.block_hash != block.block_hash:
         payment.status = PaymentStatus.CONFIRMING
         payment.block_height, payment.block_hash = block.height, block.block_hash
@@ -308,7 +304,54 @@ async def _store(
         payment.seen_at = min(payment.seen_at, block.mined_at, now)
     elif block is None and payment.status in {PaymentStatus.REPLACED, PaymentStatus.ORPHANED}:
         payment.status = PaymentStatus.SEEN
-    return payment.charge_id
+    return {payment.charge_id, former_charge_id}
+
+
+async def _facts(
+    session: AsyncSession, blockchain: Blockchain, arrival: Arrival, address: Owned, paid: PaidAsset
+) -> dict[str, Any]:
+    """Columns of a payment: whom it is for, and what it brings."""
+    charge = await _charge_at(session, address, blockchain, arrival.asset)
+    asked = paid.confirmations if charge is None else charge.confirmations_required
+    return {
+        "key_ring_id": address.key_ring_id,
+        "address_index": address.address_index,
+        "address": address.address,
+        "tenant_id": address.tenant_id,
+        "never_issued": address.tenant_id is None,
+        "charge_id": None if charge is None else charge.id,
+        "payment_method_id": paid.payment_method_id,
+        "token": paid.token,
+        "decimals": paid.decimals,
+        "amount_units": arrival.amount_units,
+        "confirmations_required": max(asked, arrival.least_confirmations),
+        "found_above": arrival.found_above,
+    }
+
+
+def _is_same(payment: Payment, arrival: Arrival, address: Owned) -> bool:
+    place = (payment.key_ring_id, payment.address_index)
+    told = (payment.amount_units, payment.found_above)
+    return place == (address.key_ring_id, address.address_index) and told == (arrival.amount_units, arrival.found_above)
+
+
+def _change(payment: Payment, facts: dict[str, Any]) -> None:
+    """A transaction that takes effect in another block may bring something else there, to somebody else.
+
+    Log indexes count through the whole block, and contracts pay by what they find. Nothing stands credited for the
+    payment; what was, and what was taken back, the journal keeps. A decision of an operator was about what it was.
+    """
+    _log.warning(
+        "payment_changed",
+        payment=payment.id,
+        address=payment.address,
+        amount=str(payment.amount_units),
+        new_address=facts["address"],
+        new_amount=str(facts["amount_units"]),
+    )
+    for name, value in facts.items():
+        setattr(payment, name, value)
+    payment.price_usd = payment.price_source = payment.dismissed_at = None
 
 
 async def _charge_at(session: AsyncSession, address: Owned, blockchain: Blockchain, asset: str) -> Charge | None:
@@ -331,6 +374,7 @@ async def confirm(
     session: AsyncSession,
     blockchain: Blockchain,
     block: Inclusion,
+    touched: Collection[str | None] = (),
     *,
     final_height: int | None,
     market: Market,
@@ -339,10 +383,11 @@ async def confirm(
 ) -> None:
     """Counts confirmations of every payment in a block; those deep enough are final and are credited.
 
-    They are final since `block`, or since the block that made them final, when `times` has its height.
+    They are final since `block`, or since the block that made them final, when `times` has its height. Charges that
+    were `touched` before are brought up to date as well.
     """
     confirming = list(await session.scalars(confirming_on(blockchain)))
-    charges = await lock_charges(session, {payment.charge_id for payment in confirming})
+    charges = await lock_charges(session, {*touched, *(payment.charge_id for payment in confirming)})
     for payment in confirming:
         assert payment.block_height is not None
         depth = block.height - payment.block_height + 1
