@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import make_url
 from tests.builders import ManualClock
-from tests.watching.again import by_hand
+from tests.watching.again import audit, by_hand, everything, kinds, rescan
 from tests.watching.chain_in_memory import ChainInMemory, transfer
 from tests.watching.world import UNIT_NANOS, World, make_world
 
@@ -257,6 +257,20 @@ async def test_what_balances_found_is_not_credited_again_when_a_trace_shows_it(w
 
     assert await amounts(world) == before and len(block.transfers) == 2
     assert await world.balance() == 57 * UNIT_NANOS
+
+
+async def test_a_better_node_misses_nothing_of_what_balances_found(world: World) -> None:
+    """Neither a rescan nor an audit, which read the blocks with what they hid before."""
+    key = await world.address()
+    ledger(world).happen(transfer(key, 50), hidden=[transfer(key, 7, index=1)], spent={key: 30}, blocks=3)
+    await world.step()
+    before = await everything(world)
+
+    ledger(world).traces = True
+
+    assert (await rescan(world)).found == 0
+    assert kinds(await audit(world)) == []
+    assert await everything(world) == before
 
 
 async def test_what_a_trace_showed_is_not_found_again_by_its_balance(world: World) -> None:

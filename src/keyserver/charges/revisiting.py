@@ -57,11 +57,12 @@ async def _missed(
     session: AsyncSession, blockchain: Blockchain, arrivals: Mapping[Inclusion, Sequence[Arrival]]
 ) -> dict[Inclusion, list[Arrival]]:
     """The arrivals at addresses of ours that no payment tells of, or only one that is not in that block."""
-    found = {
-        arrival
-        for arrival, _, _ in await settlement.ours(session, blockchain, [a for each in arrivals.values() for a in each])
+    ours = {
+        block: [arrival for arrival, _, _ in await settlement.ours(session, blockchain, each, block)]
+        for block, each in arrivals.items()
     }
-    recorded = await payments_in(session, blockchain, {arrival.tx_hash for arrival in found})
+    hashes = {arrival.tx_hash for each in ours.values() for arrival in each}
+    recorded = await payments_in(session, blockchain, hashes)
 
     def is_missed(arrival: Arrival, block: Inclusion) -> bool:
         payment = recorded.get(arrival.output)
@@ -69,10 +70,7 @@ async def _missed(
             return True
         return payment.status is not PaymentStatus.CONFIRMED and payment.block_hash != block.block_hash
 
-    missed = {
-        block: [arrival for arrival in each if arrival in found and is_missed(arrival, block)]
-        for block, each in arrivals.items()
-    }
+    missed = {block: [arrival for arrival in each if is_missed(arrival, block)] for block, each in ours.items()}
     return {block: each for block, each in missed.items() if each}
 
 

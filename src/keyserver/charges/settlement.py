@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeAlias
 
 import structlog
 from sqlalchemy import ARRAY, ColumnElement, Select, Text, any_, literal, select, tuple_, update
@@ -60,6 +60,10 @@ class Inclusion:
     height: int
     block_hash: str
     mined_at: datetime
+
+
+#: An arrival at an address of ours, whose that is, and in what it was paid.
+Named: TypeAlias = tuple[Arrival, Owned, PaidAsset]
 
 
 async def include(
@@ -182,12 +186,8 @@ async def record(
     """Stores arrivals at addresses of ours; returns the charges they may change."""
     owners = await owners_of(session, {arrival.match_key for arrival in arrivals}, now=now)
     found = await _named(session, blockchain, arrivals, owners)
-    by_balance = await _found_already(session, blockchain, owners.values(), block)
     touched: set[str | None] = set()
-    for arrival, address, paid in found:
-        is_coin = arrival.asset == NATIVE
-        if is_coin and arrival.match_key in by_balance and not await _stands(session, blockchain, arrival):
-            continue
+    for arrival, address, paid in await _not_found_by_balance(session, blockchain, found, block):
         standing = known.get((arrival.tx_hash, arrival.output_index, paid.token))
         touched |= await _store(session, blockchain, arrival, address, paid, block=block, now=now, standing=standing)
     await session.flush()
@@ -197,16 +197,18 @@ async def record(
 
 
 async def ours(
-    session: AsyncSession, blockchain: Blockchain, arrivals: Sequence[Arrival]
-) -> list[tuple[Arrival, Owned, PaidAsset]]:
-    """The arrivals at addresses of ours, in an asset that we can name; nothing changes."""
+    session: AsyncSession, blockchain: Blockchain, arrivals: Sequence[Arrival], block: Inclusion
+) -> list[Named]:
+    """What `record` would store of this block; nothing changes."""
     owners = await known_owners(session, {arrival.match_key for arrival in arrivals})
-    return await _named(session, blockchain, arrivals, owners)
+    found = await _named(session, blockchain, arrivals, owners)
+    return await _not_found_by_balance(session, blockchain, found, block)
 
 
 async def _named(
     session: AsyncSession, blockchain: Blockchain, arrivals: Sequence[Arrival], owners: Mapping[str, Owned]
-) -> list[tuple[Arrival, Owned, PaidAsset]]:
+) -> list[Named]:
+    """The arrivals at addresses of ours, in an asset that we can name."""
     if not owners:
         return []
     methods = await methods_on(session, blockchain)
@@ -233,13 +235,27 @@ async def _give_up_moved(session: AsyncSession, blockchain: Blockchain, tx_hashe
     await session.execute(moved)
 
 
-async def _found_already(
-    session: AsyncSession, blockchain: Blockchain, ours: Collection[Owned], block: Inclusion | None
-) -> set[str]:
-    """Match keys at which a comparison of balances found this block's coin: what a trace shows later is the same."""
+async def _not_found_by_balance(
+    session: AsyncSession, blockchain: Blockchain, found: Sequence[Named], block: Inclusion | None
+) -> list[Named]:
+    """Without coin that a comparison of balances found: what a trace shows of it later is the same."""
     if block is None or blockchain.family == Family.UTXO:
-        return set()
+        return list(found)
+    by_balance = await _found_by_balance(session, blockchain, [address for _, address, _ in found], block)
+    return [
+        each
+        for each in found
+        if each[0].asset != NATIVE or each[0].match_key not in by_balance or await _stands(session, blockchain, each[0])
+    ]
+
+
+async def _found_by_balance(
+    session: AsyncSession, blockchain: Blockchain, ours: Collection[Owned], block: Inclusion
+) -> set[str]:
+    """Match keys at which a comparison of balances found this block's coin."""
     places = {(address.key_ring_id, address.address_index): address.match_key for address in ours}
+    if not places:
+        return set()
     query = (
         select(Payment.key_ring_id, Payment.address_index)
         .where(tuple_(Payment.key_ring_id, Payment.address_index).in_(list(places)))
