@@ -10,6 +10,7 @@ import os
 import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -106,14 +107,15 @@ class History(RuleBasedStateMachine):
     @precondition(lambda self: self.chain.height > 0)
     @rule(depth=st.integers(1, 4), more=st.integers(0, 2), data=st.data())
     def fork(self, depth: int, more: int, data: st.DataObject) -> None:
-        """What the old branch held waits again, is in the new one at once, or is double-spent."""
+        """What the old branch held waits again, is in the new one at once, as it was or moved, or is double-spent."""
         depth = min(depth, self.chain.height)
         by_tx: dict[str, list[Transfer]] = {}
         for each in self.chain.fork(depth):
             by_tx.setdefault(each.tx_hash, []).append(each)
-        fates = {tx_hash: data.draw(st.sampled_from(["waits", "mined", "gone"])) for tx_hash in by_tx}
+        fates = {tx_hash: data.draw(st.sampled_from(["waits", "mined", "moved", "gone"])) for tx_hash in by_tx}
         mined = [each for tx_hash, held in by_tx.items() if fates[tx_hash] == "mined" for each in held]
-        self.chain.mine(*mined, at=self.clock(), blocks=depth + more)
+        moved = [_moved(each) for tx_hash, held in by_tx.items() if fates[tx_hash] == "moved" for each in held]
+        self.chain.mine(*mined, *moved, at=self.clock(), blocks=depth + more)
         self.chain.wait(*(each for tx, held in by_tx.items() if fates[tx] == "waits" for each in held))
 
     @rule(down=st.booleans(), lag=st.integers(0, 2))
@@ -182,14 +184,17 @@ class History(RuleBasedStateMachine):
     async def _credited_once(self) -> None:
         """Credited is what the chain holds deep enough, each once; the tenant's balance is their sum."""
         deep = Counter(
-            (each.tx_hash, each.output_index, each.asset)
+            (each.tx_hash, each.output_index, each.asset, each.address, each.amount_units)
             for block in self.chain.branch
             if self.chain.height - block.height + 1 >= CONFIRMATIONS
             for each in block.transfers
         )
         payments = await self.world.payments()
         credited = [each for each in payments if each.credited_nanos is not None]
-        assert Counter((each.tx_hash, each.output_index, each.asset) for each in credited) == deep
+        held = [
+            (each.tx_hash, each.output_index, each.asset, each.address.lower(), each.amount_units) for each in credited
+        ]
+        assert Counter(held) == deep
         assert {each.status for each in credited} <= {PaymentStatus.CONFIRMED}
         assert await self.world.balance() == sum(each.credited_nanos or 0 for each in credited)
         async with self.world.database.transaction() as session:
@@ -221,6 +226,11 @@ class History(RuleBasedStateMachine):
         payload = last.payload
         assert (payload["status"], payload["additionalStatus"]) == (now.status, now.additional_status)
         assert (payload["receivedAmount"], payload["confirmations"]) == (str(now.received_units), now.confirmations)
+
+
+def _moved(transfer_: Transfer) -> Transfer:
+    """As in a block that holds another log before it, and where its contract pays more."""
+    return replace(transfer_, output_index=transfer_.output_index + 1, amount_units=transfer_.amount_units + 1)
 
 
 @pytest.mark.timeout(300)

@@ -21,6 +21,7 @@ from keyserver.ledger.chart import CASH, tenant_account
 from keyserver.ledger.journal import Entry, post
 from keyserver.ledger.journal import transfer as move
 from keyserver.ledger.models import EntryType, JournalEntry
+from keyserver.watching.ports import Transfer
 from keyserver.webhooks.models import WebhookDelivery
 
 REVERSED_AND_CREDITED = [("purchase", "credit:1"), ("correction", "reversal:1"), ("purchase", "credit:2")]
@@ -622,3 +623,44 @@ async def test_two_chains_that_credit_the_same_tenants_in_opposite_order_do_not_
             )
     for n in range(12):
         assert await world.balance(f"tenant{n:02}") == 4 * (2 * 50 * UNIT_NANOS + 1)
+
+
+async def test_two_transfers_whose_log_indexes_shift_in_a_rival_block_keep_their_receivers(world: World) -> None:
+    world.market.prices["TOK"] = Decimal(100)
+    first = await world.charge(10, method_id="TOK", tenant_id="acme")
+    second = await world.charge(20, method_id="TOK", tenant_id="other")
+    follower = world.follower()
+    await world.step(follower)
+
+    def both(index: int) -> list[Transfer]:
+        return [
+            transfer(first.address, 10, tx_hash="batch", index=index, asset="0xtok"),
+            transfer(second.address, 20, tx_hash="batch", index=index + 1, asset="0xtok"),
+        ]
+
+    world.chain.mine(*both(3), blocks=2)
+    await world.step(follower)
+    world.chain.fork(2)
+    world.chain.mine(*both(2), blocks=3)
+    await world.step(follower)
+
+    assert await world.state(first) == ("Settled", "None", 10, 10)
+    assert await world.state(second) == ("Settled", "None", 20, 20)
+    assert await world.balance("acme") == 10 * UNIT_NANOS
+    assert await world.balance("other") == 20 * UNIT_NANOS
+
+
+async def test_a_contract_that_pays_another_amount_in_a_rival_block_is_credited_with_that(world: World) -> None:
+    """As an exchange contract does, whose rate was another one there."""
+    world.market.prices["COIN"] = Decimal(100)
+    charge = await world.charge(100)
+    follower = world.follower()
+    await world.step(follower)
+    world.chain.mine(transfer(charge.address, 100, tx_hash="swap", index=1), blocks=2)
+    await world.step(follower)
+    world.chain.fork(2)
+    world.chain.mine(transfer(charge.address, 97, tx_hash="swap", index=1), blocks=3)
+    await world.step(follower)
+
+    assert await world.state(charge) == ("New", "PaidPartial", 97, 97)
+    assert await world.balance() == 97 * UNIT_NANOS

@@ -58,6 +58,21 @@ async def test_books_that_agree_are_summed_by_token_in_units_and_dollars(world: 
     }
 
 
+async def test_books_agree_after_a_transaction_brought_something_else_in_a_rival_block(world: World) -> None:
+    first, second = await world.address(tenant_id="acme"), await world.address(tenant_id="other")
+    for shift in (0, 1):
+        both = [
+            transfer(address, 10 + shift + number, tx_hash="swap", index=number - shift + 1)
+            for number, address in enumerate((first, second))
+        ]
+        world.chain.fork(2 * shift)
+        world.chain.mine(*both, blocks=2 + shift)
+        await world.step()
+    assert kinds(await audit(world)) == []
+    assert await world.balance("acme") == 11 * UNIT_NANOS // 2
+    assert await world.balance("other") == 12 * UNIT_NANOS // 2
+
+
 async def test_a_payment_whose_row_is_gone_is_named_with_what_stands_in_the_ledger(world: World) -> None:
     tx_hash = await paid(world)
     await by_hand(world, "DELETE FROM payments")

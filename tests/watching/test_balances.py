@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import make_url
 from tests.builders import ManualClock
+from tests.watching.again import audit, by_hand, everything, kinds, rescan
 from tests.watching.chain_in_memory import ChainInMemory, transfer
 from tests.watching.world import UNIT_NANOS, World, make_world
 
@@ -29,13 +30,15 @@ from keyserver.watching.ports import Block, BlockNotFound, Holding, Transfer
 class Ledger(ChainInMemory):
     """A chain that knows what its accounts hold, and shows internal calls or does not.
 
-    `hidden` are transfers by internal calls, `spent` base units, both by block hash.
+    `hidden` are transfers by internal calls, `spent` base units, both by block hash. `idle` blocks hold no transaction:
+    there is nothing in them that could be hidden.
     """
 
     traces: bool = False
     has_mempool: bool = False
     hidden: dict[str, list[Transfer]] = field(default_factory=dict)
     spent: dict[str, Counter[str]] = field(default_factory=dict)
+    idle: set[str] = field(default_factory=set)
     pruned: int = -1
     asked: int = 0
 
@@ -47,11 +50,21 @@ class Ledger(ChainInMemory):
             self.hidden[block.hash] = list(hidden) if number == 0 else []
             self.spent[block.hash] = Counter((spent or {}) if number == 0 else {})
 
+    def idle_block(self) -> None:
+        self.idle.add(self.mine().hash)
+
     async def block(self, height: int, *, contracts: frozenset[str]) -> Block:
         found = await super().block(height, contracts=contracts)
         hidden = self.hidden.get(found.hash, [])
         transfers = [*found.transfers, *(hidden if self.traces else [])]
-        return Block(found.height, found.hash, found.parent_hash, found.mined_at, transfers, self.traces)
+        return Block(
+            found.height,
+            found.hash,
+            found.parent_hash,
+            found.mined_at,
+            transfers,
+            self.traces or found.hash in self.idle,
+        )
 
     async def holdings(self, addresses: Sequence[str], *, block_hash: str) -> list[Holding] | None:
         self.asked += len(addresses)
@@ -113,6 +126,64 @@ async def test_a_payment_from_a_contract_wallet_settles_its_charge_at_the_confir
     block = ledger(world).branch[3]
     assert (payment.tx_hash, payment.block_hash, payment.block_height) == (block.hash, block.hash, 3)
     assert payment.output_index < 0 and payment.found_above == 2
+
+
+async def test_a_payment_from_a_contract_wallet_is_found_under_blocks_without_any_transaction(world: World) -> None:
+    charge = await world.charge(100)
+    follower = world.follower()
+    ledger(world).happen()
+    await world.step(follower)
+    ledger(world).happen(hidden=[transfer(charge.address, 100, index=1)])
+    await world.step(follower)
+
+    ledger(world).idle_block()
+    await world.step(follower)
+
+    assert await world.state(charge) == ("Settled", "None", 100, 100)
+
+
+async def test_a_block_whose_trace_was_refused_once_is_compared_when_it_is_deep_enough(world: World) -> None:
+    charge = await world.charge(100)
+    follower = world.follower()
+    ledger(world).traces = True
+    ledger(world).happen(blocks=2)
+    await world.step(follower)
+    ledger(world).traces = False
+    ledger(world).happen(hidden=[transfer(charge.address, 100, index=1)])
+    await world.step(follower)
+
+    ledger(world).traces = True
+    ledger(world).happen()
+    await world.step(follower)
+
+    assert await world.state(charge) == ("Settled", "None", 100, 100)
+
+
+async def test_a_restart_does_not_forget_that_a_block_hides_coin(world: World) -> None:
+    charge = await world.charge(100)
+    ledger(world).happen(hidden=[transfer(charge.address, 100, index=1)])
+    await world.step(world.follower())
+    ledger(world).idle_block()
+
+    await world.step(world.follower())
+
+    assert await world.state(charge) == ("Settled", "None", 100, 100)
+
+
+async def test_balances_are_compared_until_nothing_can_be_hidden_and_no_longer(world: World) -> None:
+    await world.address()
+    follower = world.follower()
+    ledger(world).happen(blocks=3)
+    await world.step(follower)
+    for _ in range(2):
+        ledger(world).idle_block()
+        await world.step(follower)
+    asked = ledger(world).asked
+
+    ledger(world).idle_block()
+    await world.step(follower)
+
+    assert ledger(world).asked == asked
 
 
 async def test_two_addresses_paid_in_one_block_are_two_payments(world: World) -> None:
@@ -188,6 +259,20 @@ async def test_what_balances_found_is_not_credited_again_when_a_trace_shows_it(w
     assert await world.balance() == 57 * UNIT_NANOS
 
 
+async def test_a_better_node_misses_nothing_of_what_balances_found(world: World) -> None:
+    """Neither a rescan nor an audit, which read the blocks with what they hid before."""
+    key = await world.address()
+    ledger(world).happen(transfer(key, 50), hidden=[transfer(key, 7, index=1)], spent={key: 30}, blocks=3)
+    await world.step()
+    before = await everything(world)
+
+    ledger(world).traces = True
+
+    assert (await rescan(world)).found == 0
+    assert kinds(await audit(world)) == []
+    assert await everything(world) == before
+
+
 async def test_what_a_trace_showed_is_not_found_again_by_its_balance(world: World) -> None:
     key = await world.address()
     ledger(world).traces = True
@@ -244,7 +329,7 @@ async def test_two_followers_find_a_payment_once(world: World) -> None:
     ledger(world).happen(hidden=[transfer(charge.address, 100, index=1)], blocks=2)
     first, second = world.follower(), world.follower()
     await world.step(first)
-    second._balances_due = True
+    await by_hand(world, "UPDATE scanners SET hidden_up_to = height")  # as if the second had not heard of the first
     await world.step(second)
 
     assert await amounts(world) == [(100, "confirmed")]

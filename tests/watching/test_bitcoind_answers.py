@@ -284,6 +284,16 @@ def _next(answers: list[Any]) -> Any:
     return answers.pop(0) if len(answers) > 1 else answers[0]
 
 
+async def test_a_node_that_relays_only_blocks_does_not_say_that_a_payment_is_gone(follow: Follow) -> None:
+    """As one that took over from a node which had shown the payment."""
+    answers = network() | {"getbestblockhash": '"t1"', "getmempoolinfo": '{"loaded": true}', "getrawmempool": "[]"}
+    answers["getnetworkinfo"] = '{"subversion": "/Satoshi:27.0.0/", "localrelay": false}'
+    source = await follow(ScriptedNode(answers))
+    await source.identify()
+
+    assert await source.mempool(known=NONE) is None
+
+
 async def test_when_a_block_comes_meanwhile_the_mempool_is_read_again(follow: Follow) -> None:
     node = MempoolNode(tips=["t1", "t2"], contents=[["a", "b"], ["b", "c"]])
     source = await follow(node)

@@ -68,6 +68,20 @@ async def test_a_payment_from_a_contract_wallet_is_credited_by_its_balance(
     assert await world.balance() == 50 * UNIT_NANOS  # a hundred base units at half a dollar
 
 
+async def test_a_payment_from_a_contract_wallet_under_empty_blocks_is_credited_block_by_block(
+    node: AnvilNode, source: EvmSource, world: World
+) -> None:
+    key = await world.address(match_key=OURS)
+    wallet = await node.deploy_wallet()
+    follower = await follow(world, source)
+    await node.forward(wallet, key, 60)
+    for _ in range(3):
+        await node.mine()
+        await follower.step()
+
+    assert [(payment.amount_units, str(payment.status)) for payment in await world.payments()] == [(60, "confirmed")]
+
+
 async def test_what_its_owner_sends_on_and_pays_in_fees_hides_no_arrival(
     node: AnvilNode, source: EvmSource, world: World
 ) -> None:

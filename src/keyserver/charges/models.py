@@ -83,6 +83,8 @@ class Charge(Base):
 class Payment(Base):
     """One output to an address of ours. Never deleted: what stops counting changes its status.
 
+    While it is in no block it is what its transaction brought last: in another block that may be something else.
+
     `output_index` is the output's position on UTXO chains and the log index of a token transfer; of an EVM chain's own
     coin 0 for the transaction itself, told from log 0 by its asset, and 1 upwards for its internal calls. Coin that was
     found by comparing balances has its block's hash for `tx_hash`, and an index below 0.

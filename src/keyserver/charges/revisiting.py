@@ -44,11 +44,12 @@ async def revisit(
     if not missed:
         return 0
     known = await standing_credits(session, blockchain, {each.tx_hash for found in missed.values() for each in found})
+    touched: set[str | None] = set()
     for block, found in missed.items():
-        await settlement.record(session, blockchain, found, block=block, now=now, known=known)
+        touched |= await settlement.record(session, blockchain, found, block=block, now=now, known=known)
     await _need_times(session, blockchain, missed, tip_height=tip_height, times=times)
     tip = Inclusion(tip_height, "", now)
-    await settlement.confirm(session, blockchain, tip, times=times, final_height=None, market=market, now=now)
+    await settlement.confirm(session, blockchain, tip, touched, times=times, final_height=None, market=market, now=now)
     return sum(len(found) for found in missed.values())
 
 
@@ -56,11 +57,12 @@ async def _missed(
     session: AsyncSession, blockchain: Blockchain, arrivals: Mapping[Inclusion, Sequence[Arrival]]
 ) -> dict[Inclusion, list[Arrival]]:
     """The arrivals at addresses of ours that no payment tells of, or only one that is not in that block."""
-    found = {
-        arrival
-        for arrival, _, _ in await settlement.ours(session, blockchain, [a for each in arrivals.values() for a in each])
+    ours = {
+        block: [arrival for arrival, _, _ in await settlement.ours(session, blockchain, each, block)]
+        for block, each in arrivals.items()
     }
-    recorded = await payments_in(session, blockchain, {arrival.tx_hash for arrival in found})
+    hashes = {arrival.tx_hash for each in ours.values() for arrival in each}
+    recorded = await payments_in(session, blockchain, hashes)
 
     def is_missed(arrival: Arrival, block: Inclusion) -> bool:
         payment = recorded.get(arrival.output)
@@ -68,10 +70,7 @@ async def _missed(
             return True
         return payment.status is not PaymentStatus.CONFIRMED and payment.block_hash != block.block_hash
 
-    missed = {
-        block: [arrival for arrival in each if arrival in found and is_missed(arrival, block)]
-        for block, each in arrivals.items()
-    }
+    missed = {block: [arrival for arrival in each if is_missed(arrival, block)] for block, each in ours.items()}
     return {block: each for block, each in missed.items() if each}
 
 

@@ -10,7 +10,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
+from typing import Any, TypeAlias
 
+import structlog
 from sqlalchemy import ARRAY, ColumnElement, Select, Text, any_, literal, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -25,6 +27,8 @@ from keyserver.charges.reassessment import lock_charges, reassess
 from keyserver.charges.standing import Output, Standing
 from keyserver.charges.states import PaymentStatus
 from keyserver.kit.ids import new_id
+
+_log = structlog.get_logger("keyserver.settlement")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,10 @@ class Inclusion:
     mined_at: datetime
 
 
+#: An arrival at an address of ours, whose that is, and in what it was paid.
+Named: TypeAlias = tuple[Arrival, Owned, PaidAsset]
+
+
 async def include(
     session: AsyncSession,
     blockchain: Blockchain,
@@ -73,8 +81,8 @@ async def include(
     `final_height`: up to where the chain itself calls its blocks final, as far as is known. Where `finality` asks for
     that, no payment above is final, and none at all while it is None.
     """
-    await record(session, blockchain, arrivals, block=block, now=now)
-    await confirm(session, blockchain, block, final_height=final_height, market=market, now=now)
+    touched = await record(session, blockchain, arrivals, block=block, now=now)
+    await confirm(session, blockchain, block, touched, final_height=final_height, market=market, now=now)
 
 
 async def finalize(
@@ -107,9 +115,10 @@ async def find(
     now: datetime,
 ) -> None:
     """Coin in blocks that were told before, below or at the `tip`, which decides how deep it is."""
+    touched: set[str | None] = set()
     for arrival, block in found:
-        await record(session, blockchain, [arrival], block=block, now=now)
-    await confirm(session, blockchain, tip, final_height=final_height, market=market, now=now)
+        touched |= await record(session, blockchain, [arrival], block=block, now=now)
+    await confirm(session, blockchain, tip, touched, final_height=final_height, market=market, now=now)
 
 
 async def see(
@@ -177,14 +186,10 @@ async def record(
     """Stores arrivals at addresses of ours; returns the charges they may change."""
     owners = await owners_of(session, {arrival.match_key for arrival in arrivals}, now=now)
     found = await _named(session, blockchain, arrivals, owners)
-    by_balance = await _found_already(session, blockchain, owners.values(), block)
     touched: set[str | None] = set()
-    for arrival, address, paid in found:
-        is_coin = arrival.asset == NATIVE
-        if is_coin and arrival.match_key in by_balance and not await _stands(session, blockchain, arrival):
-            continue
+    for arrival, address, paid in await _not_found_by_balance(session, blockchain, found, block):
         standing = known.get((arrival.tx_hash, arrival.output_index, paid.token))
-        touched.add(await _store(session, blockchain, arrival, address, paid, block=block, now=now, standing=standing))
+        touched |= await _store(session, blockchain, arrival, address, paid, block=block, now=now, standing=standing)
     await session.flush()
     if found and block is not None:
         await _give_up_moved(session, blockchain, {arrival.tx_hash for arrival, _, _ in found})
@@ -192,16 +197,18 @@ async def record(
 
 
 async def ours(
-    session: AsyncSession, blockchain: Blockchain, arrivals: Sequence[Arrival]
-) -> list[tuple[Arrival, Owned, PaidAsset]]:
-    """The arrivals at addresses of ours, in an asset that we can name; nothing changes."""
+    session: AsyncSession, blockchain: Blockchain, arrivals: Sequence[Arrival], block: Inclusion
+) -> list[Named]:
+    """What `record` would store of this block; nothing changes."""
     owners = await known_owners(session, {arrival.match_key for arrival in arrivals})
-    return await _named(session, blockchain, arrivals, owners)
+    found = await _named(session, blockchain, arrivals, owners)
+    return await _not_found_by_balance(session, blockchain, found, block)
 
 
 async def _named(
     session: AsyncSession, blockchain: Blockchain, arrivals: Sequence[Arrival], owners: Mapping[str, Owned]
-) -> list[tuple[Arrival, Owned, PaidAsset]]:
+) -> list[Named]:
+    """The arrivals at addresses of ours, in an asset that we can name."""
     if not owners:
         return []
     methods = await methods_on(session, blockchain)
@@ -228,13 +235,27 @@ async def _give_up_moved(session: AsyncSession, blockchain: Blockchain, tx_hashe
     await session.execute(moved)
 
 
-async def _found_already(
-    session: AsyncSession, blockchain: Blockchain, ours: Collection[Owned], block: Inclusion | None
-) -> set[str]:
-    """Match keys at which a comparison of balances found this block's coin: what a trace shows later is the same."""
+async def _not_found_by_balance(
+    session: AsyncSession, blockchain: Blockchain, found: Sequence[Named], block: Inclusion | None
+) -> list[Named]:
+    """Without coin that a comparison of balances found: what a trace shows of it later is the same."""
     if block is None or blockchain.family == Family.UTXO:
-        return set()
+        return list(found)
+    by_balance = await _found_by_balance(session, blockchain, [address for _, address, _ in found], block)
+    return [
+        each
+        for each in found
+        if each[0].asset != NATIVE or each[0].match_key not in by_balance or await _stands(session, blockchain, each[0])
+    ]
+
+
+async def _found_by_balance(
+    session: AsyncSession, blockchain: Blockchain, ours: Collection[Owned], block: Inclusion
+) -> set[str]:
+    """Match keys at which a comparison of balances found this block's coin."""
     places = {(address.key_ring_id, address.address_index): address.match_key for address in ours}
+    if not places:
+        return set()
     query = (
         select(Payment.key_ring_id, Payment.address_index)
         .where(tuple_(Payment.key_ring_id, Payment.address_index).in_(list(places)))
@@ -269,38 +290,29 @@ async def _store(
     block: Inclusion | None,
     now: datetime,
     standing: Standing | None,
-) -> str | None:
+) -> set[str | None]:
+    """Returns the charges it counts for now, and did before."""
     payment = await session.scalar(select(Payment).where(*_identity(blockchain, arrival)))
+    former_charge_id = None if payment is None else payment.charge_id
     if payment is None:
-        charge = await _charge_at(session, address, blockchain, arrival.asset)
-        asked = paid.confirmations if charge is None else charge.confirmations_required
         payment = Payment(
             id=new_id("pay") if standing is None else standing.payment_id,
             blockchain_id=blockchain.id,
             tx_hash=arrival.tx_hash,
             output_index=arrival.output_index,
             asset=arrival.asset,
-            key_ring_id=address.key_ring_id,
-            address_index=address.address_index,
-            address=address.address,
-            tenant_id=address.tenant_id,
-            never_issued=address.tenant_id is None,
-            charge_id=None if charge is None else charge.id,
-            payment_method_id=paid.payment_method_id,
-            token=paid.token,
-            decimals=paid.decimals,
-            amount_units=arrival.amount_units,
-            confirmations_required=max(asked, arrival.least_confirmations),
             status=PaymentStatus.SEEN,
             confirmations=0,
             credits=0,
             seen_at=now,
-            found_above=arrival.found_above,
+            **await _facts(session, blockchain, arrival, address, paid),
         )
         if standing is not None:
             payment.credits, payment.credited_nanos = standing.credits, standing.credited_nanos
             payment.price_usd, payment.price_source = standing.price_usd, standing.price_source
         session.add(payment)
+    elif payment.block_hash is None and not _is_same(payment, arrival, address):
+        _change(payment, await _facts(session, blockchain, arrival, address, paid))
     if block is not None and payment.block_hash != block.block_hash:
         payment.status = PaymentStatus.CONFIRMING
         payment.block_height, payment.block_hash = block.height, block.block_hash
@@ -308,7 +320,54 @@ async def _store(
         payment.seen_at = min(payment.seen_at, block.mined_at, now)
     elif block is None and payment.status in {PaymentStatus.REPLACED, PaymentStatus.ORPHANED}:
         payment.status = PaymentStatus.SEEN
-    return payment.charge_id
+    return {payment.charge_id, former_charge_id}
+
+
+async def _facts(
+    session: AsyncSession, blockchain: Blockchain, arrival: Arrival, address: Owned, paid: PaidAsset
+) -> dict[str, Any]:
+    """Columns of a payment: whom it is for, and what it brings."""
+    charge = await _charge_at(session, address, blockchain, arrival.asset)
+    asked = paid.confirmations if charge is None else charge.confirmations_required
+    return {
+        "key_ring_id": address.key_ring_id,
+        "address_index": address.address_index,
+        "address": address.address,
+        "tenant_id": address.tenant_id,
+        "never_issued": address.tenant_id is None,
+        "charge_id": None if charge is None else charge.id,
+        "payment_method_id": paid.payment_method_id,
+        "token": paid.token,
+        "decimals": paid.decimals,
+        "amount_units": arrival.amount_units,
+        "confirmations_required": max(asked, arrival.least_confirmations),
+        "found_above": arrival.found_above,
+    }
+
+
+def _is_same(payment: Payment, arrival: Arrival, address: Owned) -> bool:
+    place = (payment.key_ring_id, payment.address_index)
+    told = (payment.amount_units, payment.found_above)
+    return place == (address.key_ring_id, address.address_index) and told == (arrival.amount_units, arrival.found_above)
+
+
+def _change(payment: Payment, facts: dict[str, Any]) -> None:
+    """A transaction that takes effect in another block may bring something else there, to somebody else.
+
+    Log indexes count through the whole block, and contracts pay by what they find. Nothing stands credited for the
+    payment; what was, and what was taken back, the journal keeps. A decision of an operator was about what it was.
+    """
+    _log.warning(
+        "payment_changed",
+        payment=payment.id,
+        address=payment.address,
+        amount=str(payment.amount_units),
+        new_address=facts["address"],
+        new_amount=str(facts["amount_units"]),
+    )
+    for name, value in facts.items():
+        setattr(payment, name, value)
+    payment.price_usd = payment.price_source = payment.dismissed_at = None
 
 
 async def _charge_at(session: AsyncSession, address: Owned, blockchain: Blockchain, asset: str) -> Charge | None:
@@ -331,6 +390,7 @@ async def confirm(
     session: AsyncSession,
     blockchain: Blockchain,
     block: Inclusion,
+    touched: Collection[str | None] = (),
     *,
     final_height: int | None,
     market: Market,
@@ -339,10 +399,11 @@ async def confirm(
 ) -> None:
     """Counts confirmations of every payment in a block; those deep enough are final and are credited.
 
-    They are final since `block`, or since the block that made them final, when `times` has its height.
+    They are final since `block`, or since the block that made them final, when `times` has its height. Charges that
+    were `touched` before are brought up to date as well.
     """
     confirming = list(await session.scalars(confirming_on(blockchain)))
-    charges = await lock_charges(session, {payment.charge_id for payment in confirming})
+    charges = await lock_charges(session, {*touched, *(payment.charge_id for payment in confirming)})
     for payment in confirming:
         assert payment.block_height is not None
         depth = block.height - payment.block_height + 1

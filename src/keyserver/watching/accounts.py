@@ -45,10 +45,14 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """Accounts to look at, and the place that the round has then come to."""
+    """Accounts to look at, and the place that the round has then come to.
+
+    `is_all`: no address of a waiting charge had to be left for the next block.
+    """
 
     accounts: Sequence[Account]
     place: Place
+    is_all: bool
 
 
 async def accounts_due(session: AsyncSession, blockchain: Blockchain, block: BlockRef, *, now: datetime) -> Due:
@@ -58,7 +62,8 @@ async def accounts_due(session: AsyncSession, blockchain: Blockchain, block: Blo
     in_round = await _next_in_round(session, blockchain)
     found = {account.match_key: account for account in in_round + watched + newly_watched}
     place = in_round[-1].place if len(in_round) == MOST_IN_ROUND else _BEGINNING
-    return Due([each for each in found.values() if each.check is None or each.check.height < block.height], place)
+    due = [each for each in found.values() if each.check is None or each.check.height < block.height]
+    return Due(due, place, is_all=max(len(newly_watched), len(watched)) < MOST_WATCHED)
 
 
 def _accounts(blockchain: Blockchain) -> Select[Address, AccountCheck]:

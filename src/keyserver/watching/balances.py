@@ -9,7 +9,7 @@ The network is asked outside of any transaction; what was found is written only 
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -62,11 +62,11 @@ async def compare_balances(
     Raises LostRace and SourceError; it can be tried again.
     """
     comparison = await _begin(database, blockchain, cursor, clock=clock)
-    if comparison is None or not comparison.due.accounts:
+    if comparison is None:
         return False
     accounts = comparison.due.accounts
     keys = [account.match_key for account in accounts]
-    holdings = await source.holdings(keys, block_hash=comparison.at.hash)
+    holdings = await source.holdings(keys, block_hash=comparison.at.hash) if keys else []
     if holdings is None:
         _log.warning("balances_unavailable", blockchain=blockchain.id, height=comparison.at.height)
         return False
@@ -88,6 +88,8 @@ async def compare_balances(
         await save_checks(session, blockchain.id, reached)
         if len(reached) == len(accounts):  # else some had no turn
             await move_round(session, blockchain.id, comparison.due.place)
+        if _is_complete(comparison, reached):
+            await cursors.note_compared(session, blockchain.id, comparison.at.height)
         if tip is not None:
             await settlement.find(session, blockchain, found, tip, final_height=final_height, market=market, now=now)
     return bool(found)
@@ -106,6 +108,13 @@ async def _begin(database: Database, blockchain: Blockchain, cursor: BlockRef, *
         due = await accounts_due(session, blockchain, at, now=clock())
         recorded = await recorded_coin(session, blockchain, due.accounts, up_to=at.height)
     return _Comparison(at, first, due, recorded)
+
+
+def _is_complete(comparison: _Comparison, reached: Sequence[tuple[Account, Reading]]) -> bool:
+    """Whether all that is due was looked at up to the block; else the rest goes on with the next one."""
+    due = comparison.due
+    up_to = [reading.block.height for _, reading in reached]
+    return due.is_all and len(up_to) == len(due.accounts) and all(each == comparison.at.height for each in up_to)
 
 
 async def _depth(session: AsyncSession, blockchain: Blockchain) -> int:

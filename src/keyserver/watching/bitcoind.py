@@ -42,6 +42,7 @@ class BitcoindSource(ChainSource):
         self._network = network
         self._genesis_hash = genesis_hash
         self._tip_height = 0
+        self._relays_transactions = True
 
     async def identify(self) -> Node:
         self._blocks.forget_abilities()
@@ -61,6 +62,7 @@ class BitcoindSource(ChainSource):
                     f"the node is still syncing: {info['verificationprogress'] * 100:.1f} % of the chain, "
                     f"block {info['blocks']} of {info['headers']}; following begins when it is done"
                 )
+            self._relays_transactions = bool(software.get("localrelay", True))
             return Node(identity=genesis, capabilities=read_capabilities(info, software))
 
     async def tip(self) -> BlockRef:
@@ -90,7 +92,12 @@ class BitcoindSource(ChainSource):
         await self._news.wait(tip, within=within)
 
     async def mempool(self, *, known: frozenset[str]) -> Mempool | None:
-        """A Litecoin peg-out becomes an output only in a block, and is not shown before."""
+        """A Litecoin peg-out becomes an output only in a block, and is not shown before.
+
+        None where only blocks are relayed (-blocksonly): that a transaction is not there says nothing of it.
+        """
+        if not self._relays_transactions:
+            return None
         return await read_mempool(self._rpc, known=known)
 
     async def close(self) -> None:

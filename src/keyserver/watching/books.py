@@ -16,7 +16,7 @@ from keyserver.charges.standing import standing_credits
 from keyserver.charges.states import PaymentStatus
 from keyserver.ledger.chart import holdings_account, tenant_account
 from keyserver.ledger.models import JournalEntry, JournalLine, Side
-from keyserver.watching.arrivals import arrivals_of
+from keyserver.watching.arrivals import arrivals_of, inclusion_of
 from keyserver.watching.comparison import Difference, Kind, Posted, Shown, Stored, of_ledger
 from keyserver.watching.ports import Block
 
@@ -43,7 +43,7 @@ async def shown_in(session: AsyncSession, blockchain: Blockchain, blocks: Sequen
                 block_hash=block.hash,
                 mined_at=block.mined_at,
             )
-            for arrival, _, paid in await ours(session, blockchain, arrivals_of(block.transfers))
+            for arrival, _, paid in await ours(session, blockchain, arrivals_of(block.transfers), inclusion_of(block))
         )
     return found
 
@@ -62,7 +62,10 @@ async def payments_of_blocks(
 
 
 def stored_of(payments: Iterable[Payment], *, unproved_heights: Collection[int] = ()) -> list[Stored]:
-    """Rows as facts. At `unproved_heights` the node does not show coin that contracts passed on."""
+    """Rows as facts. At `unproved_heights` the node does not show coin that contracts passed on.
+
+    Nor does any node show what balances told by its output: there, what it shows is not compared either.
+    """
     return [
         Stored(
             payment_id=each.id,
@@ -76,7 +79,8 @@ def stored_of(payments: Iterable[Payment], *, unproved_heights: Collection[int] 
             credited_nanos=each.credited_nanos,
             price_usd=each.price_usd,
             reason=each.reason,
-            is_provable=each.asset != NATIVE or each.block_height not in unproved_heights,
+            is_provable=each.found_above is None
+            and (each.asset != NATIVE or each.block_height not in unproved_heights),
             is_dismissed=each.dismissed_at is not None,
             is_by_hand=is_by_hand(each),
         )

@@ -48,6 +48,18 @@ async def move_cursor(
         raise LostRace
 
 
+async def note_hidden(session: AsyncSession, blockchain_id: str, height: int) -> None:
+    """The block at this height may hold coin it does not show: balances are to be compared up to there."""
+    noted = update(Scanner).where(Scanner.blockchain_id == blockchain_id)
+    await session.execute(noted.values(hidden_up_to=height))
+
+
+async def note_compared(session: AsyncSession, blockchain_id: str, height: int) -> None:
+    """Balances were compared up to this height: what blocks hide up to there is found."""
+    found = update(Scanner).where(Scanner.blockchain_id == blockchain_id, Scanner.hidden_up_to <= height)
+    await session.execute(found.values(hidden_up_to=None))
+
+
 async def check_cursor(session: AsyncSession, blockchain_id: str, expected: BlockRef) -> None:
     """LostRace when the cursor is elsewhere: what was read in this transaction before may be another branch's."""
     query = select(Scanner.height, Scanner.block_hash).where(Scanner.blockchain_id == blockchain_id)

@@ -20,6 +20,8 @@ class Scanner(Base):
     height: Mapped[int]
     block_hash: Mapped[str]
     moved_at: Mapped[datetime]
+    #: The newest block that may hold coin it does not show, until balances have been compared up to there.
+    hidden_up_to: Mapped[int | None]
 
 
 class NodeReport(Base):

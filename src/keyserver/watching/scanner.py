@@ -86,8 +86,8 @@ class Follower:
         self._ahead = 1
         self._pace = Pace()
         self._final = FinalHeight()
-        #: Blocks were applied that may hold more coin than they show.
-        self._balances_due = False
+        #: Where balances were compared last: with one cursor, once is enough.
+        self._compared_at: BlockRef | None = None
         #: None: nobody knows what waited when payments were last seen there, so that any answer is news.
         self._looked_at: frozenset[str] | None = None
 
@@ -108,7 +108,7 @@ class Follower:
         return progress
 
     async def _step(self, most: int) -> Progress:
-        blockchain, begun = await self._begin()
+        blockchain, begun, hides = await self._begin()
         await self._final.ask(self._source, blockchain)
         tip = await self._source.tip()
         await self._note_tip(tip)
@@ -122,7 +122,8 @@ class Follower:
             if not blocks:
                 break  # the branch changed under us: the next step sees where it went
             cursor = await self._apply(blockchain, cursor, blocks, contracts)
-        if self._balances_due:
+            hides |= not all(block.shows_internal_calls for block in blocks)
+        if hides and cursor != self._compared_at:
             await self._compare_balances(blockchain, cursor)
         if cursor.height >= tip.height:
             if await self._final.settle(self._database, blockchain, cursor, market=self._market, clock=self._clock):
@@ -134,7 +135,8 @@ class Follower:
 
     # --- start --------------------------------------------------------------------------------------------------
 
-    async def _begin(self) -> tuple[Blockchain, BlockRef]:
+    async def _begin(self) -> tuple[Blockchain, BlockRef, bool]:
+        """The cursor, and whether blocks up to there may hold coin that is still to be found by balances."""
         async with self._database.transaction() as session:
             blockchain = await session.get_one(Blockchain, self._blockchain_id)
             scanner = await session.get(Scanner, self._blockchain_id)
@@ -142,8 +144,8 @@ class Follower:
             await self._identify(blockchain)
             self._identified = True
         if scanner is not None:
-            return blockchain, BlockRef(scanner.height, scanner.block_hash)
-        return blockchain, await self._start(blockchain)
+            return blockchain, BlockRef(scanner.height, scanner.block_hash), scanner.hidden_up_to is not None
+        return blockchain, await self._start(blockchain), False
 
     async def _identify(self, blockchain: Blockchain) -> None:
         """Pins who answers at first contact; WrongNode when it is somebody else from then on."""
@@ -247,8 +249,9 @@ class Follower:
             if await registered_contracts(session, blockchain.id) != contracts:
                 raise LostRace("a token was registered while the block was fetched: fetch it again")
             await cursors.remember(session, blockchain.id, [block.ref for block in blocks])
+            if hidden := [block.height for block in blocks if not block.shows_internal_calls]:
+                await cursors.note_hidden(session, blockchain.id, hidden[-1])
             await self._include(session, blockchain, blocks, now=now)
-        self._balances_due |= not all(block.shows_internal_calls for block in blocks)
         self._told()
         self._final.applied(blockchain)
         metrics.BLOCKS_APPLIED.labels(blockchain.chain, blockchain.network).inc(len(blocks))
@@ -285,7 +288,7 @@ class Follower:
         try:
             if await compare_balances(*parts, final_height=self._final.height, market=self._market, clock=self._clock):
                 self._told()
-            self._balances_due = False
+            self._compared_at = cursor
         except BlockNotFound:
             return  # the branch changed under us: the next step sees where it went, and compares again
 
