@@ -2,10 +2,8 @@
 
 import os
 import uuid
-from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from decimal import Decimal
 
 import asyncpg
@@ -14,8 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import make_url
 from tests.builders import ManualClock
+from tests.watching.accounts_in_memory import AccountsInMemory
 from tests.watching.again import audit, by_hand, everything, kinds, rescan
-from tests.watching.chain_in_memory import ChainInMemory, transfer
+from tests.watching.chain_in_memory import transfer
 from tests.watching.world import UNIT_NANOS, World, make_world
 
 from keyserver.chains.models import Blockchain
@@ -23,68 +22,6 @@ from keyserver.charges import settlement
 from keyserver.charges.states import PaymentStatus
 from keyserver.kit.db import Database
 from keyserver.watching import accounts
-from keyserver.watching.ports import Block, BlockNotFound, Holding, Transfer
-
-
-@dataclass
-class Ledger(ChainInMemory):
-    """A chain that knows what its accounts hold, and shows internal calls or does not.
-
-    `hidden` are transfers by internal calls, `spent` base units, both by block hash. `idle` blocks hold no transaction:
-    there is nothing in them that could be hidden.
-    """
-
-    traces: bool = False
-    has_mempool: bool = False
-    hidden: dict[str, list[Transfer]] = field(default_factory=dict)
-    spent: dict[str, Counter[str]] = field(default_factory=dict)
-    idle: set[str] = field(default_factory=set)
-    pruned: int = -1
-    asked: int = 0
-
-    def happen(
-        self, *seen: Transfer, hidden: Sequence[Transfer] = (), spent: dict[str, int] | None = None, blocks: int = 1
-    ) -> None:
-        for number in range(blocks):
-            block = self.mine(*(seen if number == 0 else ()))
-            self.hidden[block.hash] = list(hidden) if number == 0 else []
-            self.spent[block.hash] = Counter((spent or {}) if number == 0 else {})
-
-    def idle_block(self) -> None:
-        self.idle.add(self.mine().hash)
-
-    async def block(self, height: int, *, contracts: frozenset[str]) -> Block:
-        found = await super().block(height, contracts=contracts)
-        hidden = self.hidden.get(found.hash, [])
-        transfers = [*found.transfers, *(hidden if self.traces else [])]
-        return Block(
-            found.height,
-            found.hash,
-            found.parent_hash,
-            found.mined_at,
-            transfers,
-            self.traces or found.hash in self.idle,
-        )
-
-    async def holdings(self, addresses: Sequence[str], *, block_hash: str) -> list[Holding] | None:
-        self.asked += len(addresses)
-        hashes = [block.hash for block in self.branch]
-        if block_hash not in hashes:
-            raise BlockNotFound(block_hash)
-        height = hashes.index(block_hash)
-        return None if height <= self.pruned else [self._holding(address, height) for address in addresses]
-
-    async def spending(self, address: str, *, block_hash: str) -> int:
-        return self.spent[block_hash][address]
-
-    def _holding(self, address: str, height: int) -> Holding:
-        balance = nonce = 0
-        for block in self.branch[: height + 1]:
-            arrived = [*block.transfers, *self.hidden.get(block.hash, [])]
-            balance += sum(each.amount_units for each in arrived if (each.address, each.asset) == (address, "native"))
-            left = self.spent.get(block.hash, Counter())[address]
-            balance, nonce = balance - left, nonce + (left > 0)
-        return Holding(balance, nonce)
 
 
 @pytest.fixture
@@ -94,13 +31,13 @@ async def world(database: Database, clock: ManualClock) -> World:
 
 async def a_world(database: Database, clock: ManualClock) -> World:
     world = await make_world(database, clock)
-    world.chain = Ledger(started_at=clock())
+    world.chain = AccountsInMemory(started_at=clock())
     world.market.prices["COIN"] = Decimal(100)  # as the charges': a base unit is a dollar
     return world
 
 
-def ledger(world: World) -> Ledger:
-    assert isinstance(world.chain, Ledger)
+def ledger(world: World) -> AccountsInMemory:
+    assert isinstance(world.chain, AccountsInMemory)
     return world.chain
 
 
