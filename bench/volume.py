@@ -16,7 +16,8 @@ from sqlalchemy import make_url, select
 import keyserver.tables  # noqa: F401 - every table, for the foreign keys between them
 from bench import parts
 from keyserver.chains.models import Blockchain
-from keyserver.charges.settlement import Arrival, Inclusion, include
+from keyserver.charges.recording import Arrival, Inclusion
+from keyserver.charges.settlement import include
 from keyserver.kit.db import Database
 from keyserver.kit.paging import encode_cursor
 from keyserver.ledger.chart import tenant_account

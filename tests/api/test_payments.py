@@ -19,7 +19,7 @@ from tests.watching.world import FakeMarket
 from keyserver.addresses.lookahead import fill_all
 from keyserver.chains.models import Blockchain
 from keyserver.charges import settlement
-from keyserver.charges.settlement import Arrival, Inclusion
+from keyserver.charges.recording import Arrival, Inclusion
 from keyserver.charges.waiting import credit_waiting
 from keyserver.kit.db import Database
 

@@ -12,7 +12,7 @@ from tests.charges.history import History
 from tests.charges.history_bounds import template
 
 from keyserver.chains.models import Finality
-from keyserver.charges import settlement
+from keyserver.charges import recording, settlement
 from keyserver.charges.crediting import post_entries
 from keyserver.charges.models import Payment
 from keyserver.watching import cursor, scanner
@@ -152,7 +152,7 @@ BUGS = [
     Bug(
         "what a balance showed is credited again",
         found_by_balance_then_shown_by_a_trace,
-        ((settlement, "_found_already", _answering(set())),),
+        ((recording, "_found_by_balance", _answering(set())),),
     ),
     Bug(
         "nobody asks a node who it is",

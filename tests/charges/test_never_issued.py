@@ -17,7 +17,7 @@ from keyserver.addresses.indexes import Indexes
 from keyserver.addresses.lookahead import CHUNK, STRIDE, fill_all
 from keyserver.chains.models import Blockchain
 from keyserver.charges import settlement
-from keyserver.charges.settlement import Arrival, Inclusion
+from keyserver.charges.recording import Arrival, Inclusion
 from keyserver.charges.waiting import credit_waiting
 from keyserver.kit.db import Connect, Database
 from keyserver.kit.migrations import migrate

@@ -13,7 +13,7 @@ from keyserver.chains.models import NATIVE, Blockchain, PaymentMethod
 from keyserver.charges import settlement
 from keyserver.charges.expiry import expire_due
 from keyserver.charges.models import Charge
-from keyserver.charges.settlement import Arrival, Inclusion
+from keyserver.charges.recording import Arrival, Inclusion
 from keyserver.charges.states import PaymentStatus
 from keyserver.charges.waiting import credit_waiting
 from keyserver.kit.money import MAX_NANOS, MAX_UNITS

@@ -20,7 +20,8 @@ from tests.watching.world import FakeMarket
 from keyserver.addresses.models import LookaheadAddress
 from keyserver.chains.models import NATIVE, Blockchain
 from keyserver.charges.paid_asset import methods_on
-from keyserver.charges.settlement import Arrival, Inclusion, include
+from keyserver.charges.recording import Arrival, Inclusion
+from keyserver.charges.settlement import include
 from keyserver.kit.db import Database
 
 pytestmark = pytest.mark.process

@@ -19,6 +19,7 @@ from tests.watching.world import UNIT_NANOS, World, make_world
 
 from keyserver.chains.models import Blockchain
 from keyserver.charges import settlement
+from keyserver.charges.recording import Arrival, Inclusion
 from keyserver.charges.states import PaymentStatus
 from keyserver.kit.db import Database
 from keyserver.watching import accounts
@@ -186,10 +187,10 @@ async def test_what_balances_found_is_not_credited_again_when_a_trace_shows_it(w
     async with world.database.transaction() as session:
         blockchain = await session.get_one(Blockchain, "coin:regtest")
         arrivals = [
-            settlement.Arrival(each.tx_hash, each.output_index, each.asset, each.address, each.amount_units)
+            Arrival(each.tx_hash, each.output_index, each.asset, each.address, each.amount_units)
             for each in block.transfers
         ]
-        told = settlement.Inclusion(block.height, block.hash, block.mined_at)
+        told = Inclusion(block.height, block.hash, block.mined_at)
         await settlement.include(session, blockchain, arrivals, told, market=world.market, now=world.clock())
 
     assert await amounts(world) == before and len(block.transfers) == 2

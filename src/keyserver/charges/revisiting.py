@@ -7,10 +7,10 @@ from sqlalchemy import ARRAY, Text, any_, literal, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from keyserver.chains.models import Blockchain
-from keyserver.charges import settlement
+from keyserver.charges import recording, settlement
 from keyserver.charges.crediting import Market
 from keyserver.charges.models import Payment
-from keyserver.charges.settlement import Arrival, Inclusion
+from keyserver.charges.recording import Arrival, Inclusion
 from keyserver.charges.standing import standing_credits
 from keyserver.charges.states import PaymentStatus
 
@@ -46,7 +46,7 @@ async def revisit(
     known = await standing_credits(session, blockchain, {each.tx_hash for found in missed.values() for each in found})
     touched: set[str | None] = set()
     for block, found in missed.items():
-        touched |= await settlement.record(session, blockchain, found, block=block, now=now, known=known)
+        touched |= await recording.record(session, blockchain, found, block=block, now=now, known=known)
     await _need_times(session, blockchain, missed, tip_height=tip_height, times=times)
     tip = Inclusion(tip_height, "", now)
     await settlement.confirm(session, blockchain, tip, touched, times=times, final_height=None, market=market, now=now)
@@ -58,7 +58,7 @@ async def _missed(
 ) -> dict[Inclusion, list[Arrival]]:
     """The arrivals at addresses of ours that no payment tells of, or only one that is not in that block."""
     ours = {
-        block: [arrival for arrival, _, _ in await settlement.ours(session, blockchain, each, block)]
+        block: [arrival for arrival, _, _ in await recording.ours(session, blockchain, each, block)]
         for block, each in arrivals.items()
     }
     hashes = {arrival.tx_hash for each in ours.values() for arrival in each}

@@ -26,6 +26,7 @@ class Standing:
     credited_nanos: int | None
     price_usd: Decimal | None
     price_source: str | None
+    tenant_id: str
 
 
 async def standing_credits(
@@ -59,5 +60,6 @@ async def standing_credits(
             credited_nanos=nanos if is_credit else None,
             price_usd=Decimal(told["priceUsd"]) if told["priceUsd"] is not None else None,
             price_source=told["priceSource"],
+            tenant_id=posted.tenant_id,
         )
     return found

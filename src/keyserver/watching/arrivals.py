@@ -6,7 +6,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from keyserver.chains.models import NATIVE, PaymentMethod
-from keyserver.charges.settlement import Arrival, Inclusion
+from keyserver.charges.recording import Arrival, Inclusion
 from keyserver.watching.ports import Block, Transfer
 
 

@@ -21,6 +21,7 @@ from keyserver.chains.models import NATIVE, Blockchain
 from keyserver.charges import settlement
 from keyserver.charges.crediting import Market
 from keyserver.charges.paid_asset import methods_on
+from keyserver.charges.recording import Arrival, Inclusion
 from keyserver.kit.clock import Clock
 from keyserver.kit.db import Database
 from keyserver.watching import cursor as cursors
@@ -79,7 +80,7 @@ async def compare_balances(
             reached.append((account, search.reached))
             rises += [(account, rise) for rise in search.rises]
     found = [await _payment(source, account, rise) for account, rise in rises]
-    tip = settlement.Inclusion(cursor.height, cursor.hash, await source.mined_at(cursor.height)) if found else None
+    tip = Inclusion(cursor.height, cursor.hash, await source.mined_at(cursor.height)) if found else None
     now = clock()
     async with database.transaction() as session:
         await cursors.move_cursor(session, blockchain.id, cursor, cursor, now=None)
@@ -184,10 +185,8 @@ async def _block_of_hand_out(source: ChainSource, account: Account, comparison: 
     return BlockRef(height, await source.block_hash(height))
 
 
-async def _payment(
-    source: ChainSource, account: Account, rise: Rise
-) -> tuple[settlement.Arrival, settlement.Inclusion]:
-    arrival = settlement.Arrival(
+async def _payment(source: ChainSource, account: Account, rise: Rise) -> tuple[Arrival, Inclusion]:
+    arrival = Arrival(
         tx_hash=rise.block.hash,
         output_index=_index_of(account.match_key),
         asset=NATIVE,
@@ -196,7 +195,7 @@ async def _payment(
         found_above=rise.above,
     )
     mined_at = await source.mined_at(rise.block.height)
-    return arrival, settlement.Inclusion(rise.block.height, rise.block.hash, mined_at)
+    return arrival, Inclusion(rise.block.height, rise.block.hash, mined_at)
 
 
 def _index_of(match_key: str) -> int:

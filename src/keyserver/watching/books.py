@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from keyserver.chains.models import NATIVE, Blockchain
 from keyserver.charges.crediting import SOURCE, is_by_hand
 from keyserver.charges.models import Payment
-from keyserver.charges.settlement import ours
+from keyserver.charges.recording import ours
 from keyserver.charges.standing import standing_credits
 from keyserver.charges.states import PaymentStatus
 from keyserver.ledger.chart import holdings_account, tenant_account

@@ -6,6 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from keyserver.chains.models import Blockchain, Finality
 from keyserver.charges import settlement
 from keyserver.charges.crediting import Market
+from keyserver.charges.recording import Inclusion
 from keyserver.kit.clock import Clock
 from keyserver.kit.db import Database
 from keyserver.watching import cursor as cursors
@@ -45,7 +46,7 @@ class FinalHeight:
         if self._settled == (blockchain.finality, self.height):
             return False
         now = clock()
-        newest = settlement.Inclusion(cursor.height, cursor.hash, now)
+        newest = Inclusion(cursor.height, cursor.hash, now)
         async with database.transaction() as session:
             await cursors.move_cursor(session, blockchain.id, cursor, cursor, now=None)
             await check_finality(session, blockchain)

@@ -17,6 +17,7 @@ from keyserver.addresses.owners import ours_among
 from keyserver.chains.models import Blockchain
 from keyserver.charges import settlement
 from keyserver.charges.crediting import Market
+from keyserver.charges.recording import Inclusion
 from keyserver.kit import metrics
 from keyserver.kit.clock import Clock
 from keyserver.kit.db import Database
@@ -269,7 +270,7 @@ class Follower:
         for block in blocks:
             arrivals = arrivals_of([transfer for transfer in block.transfers if transfer.address in ours])
             if arrivals or confirming:
-                inclusion = settlement.Inclusion(block.height, block.hash, block.mined_at)
+                inclusion = Inclusion(block.height, block.hash, block.mined_at)
                 await settlement.include(
                     session,
                     blockchain,
