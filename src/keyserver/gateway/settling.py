@@ -13,6 +13,7 @@ from keyserver.gateway.billing import Settled
 from keyserver.gateway.unsettled import FinishedCall, Journal, database_id
 from keyserver.kit.clock import Clock
 from keyserver.kit.db import Database, is_unavailable
+from keyserver.kit.grouping import Grouped
 from keyserver.kit.supervise import Backoff
 
 _log = structlog.get_logger("keyserver.gateway")
@@ -40,6 +41,7 @@ class Settler:
         self._journal: Journal | None = None
         self._clock = clock
         self._patience = patience
+        self._grouped = Grouped(database.connection, billing.SETTLE)
         self._unfinished: set[asyncio.Future[Any]] = set()
 
     async def ready(self) -> Journal:
@@ -119,6 +121,7 @@ class Settler:
             payer=call.payer,
             metered=call.metered,
             now=self._clock(),
+            grouped=self._grouped,
         )
 
     async def _void(self, hold_id: str) -> None:
