@@ -11,6 +11,7 @@ from keyserver.gateway import admission, billing
 from keyserver.gateway.payer import Payer
 from keyserver.gateway.tariff import CostSource
 from keyserver.kit.db import Database
+from keyserver.kit.grouping import Grouped
 from keyserver.ledger.journal import open_tenant_account
 
 CAPABILITY = "bench"
@@ -103,6 +104,7 @@ def _pairs_for(url: str, seconds: int, tenants: int, concurrent: int) -> int:
 
 async def _pairs(url: str, seconds: int, tenants: int, concurrent: int) -> int:
     database = Database(url, pool_size=concurrent)
+    admitting, settling = Grouped(database.connection, admission.ADMIT), Grouped(database.connection, billing.SETTLE)
     pick = random.Random()
     end = time.monotonic() + seconds
 
@@ -112,10 +114,16 @@ async def _pairs(url: str, seconds: int, tenants: int, concurrent: int) -> int:
             payer = Payer(f"t{pick.randint(1, tenants)}", False, None, None, None)
             now = datetime.now(UTC)
             held = await admission.admit(
-                database.connection, payer=payer, capability=CAPABILITY, estimate_nanos=COST, ttl=_TTL, now=now
+                database.connection,
+                payer=payer,
+                capability=CAPABILITY,
+                estimate_nanos=COST,
+                ttl=_TTL,
+                now=now,
+                grouped=admitting,
             )
             await billing.settle(
-                database.connection, hold_id=held.hold_id, payer=payer, metered=_metered(now), now=now, pick=pick
+                database.connection, hold_id=held.hold_id, payer=payer, metered=_metered(now), now=now, grouped=settling
             )
             done += 1
         return done

@@ -124,3 +124,16 @@ async def test_a_keyed_cache_never_extends_the_life_of_an_entry_and_forgets_the_
     assert await cache.get("b") == 3
     await cache.get("a")
     assert loads == ["a", "a", "b", "c", "a"]
+
+
+async def test_who_asks_for_the_same_key_while_it_loads_shares_the_load_and_another_key_has_its_own() -> None:
+    loads: list[str] = []
+
+    async def load(key: str) -> str:
+        loads.append(key)
+        await asyncio.sleep(0)
+        return key
+
+    cache = KeyedCache(load)
+    assert await asyncio.gather(*(cache.get(key) for key in "aabab")) == list("aabab")
+    assert loads == ["a", "b"]

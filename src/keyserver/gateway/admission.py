@@ -14,7 +14,8 @@ from keyserver.gateway.payer import Payer
 from keyserver.gateway.rate import CALLS, DEFAULT_PER_MINUTE, HEAD, ONE_MORE, RateState, instant_of, rate_state
 from keyserver.gateway.refusals import refusal
 from keyserver.kit.clock import utc_day
-from keyserver.kit.db import Connect, Connection
+from keyserver.kit.db import Connect
+from keyserver.kit.grouping import Grouped
 from keyserver.kit.ids import new_id
 from keyserver.ledger.chart import tenant_account
 from keyserver.ledger.holds import SPENT_IN_MONTH, SPENT_ON_DAY, month_of
@@ -75,12 +76,15 @@ async def admit(
     ttl: timedelta,
     now: datetime,
     top_up_url: str | None = None,
+    grouped: Grouped | None = None,
 ) -> Admitted:
     """Holds the estimate until it is settled or voided, or `ttl` has passed.
 
     Admitted when available (balance - pending holds) covers the estimate, or goes below zero by no more than the grace
     of a tenant that was credited before. Raises SpendingCapReached, RateLimited, InsufficientCredits or
     CreditsExhausted; a platform service is refused for its rate alone. `top_up_url` is what a refusal for credit names.
+    `grouped` judges calls of one tenant together that come at once (one after the other, each on what those before
+    have left).
     """
     group = group_of(capability)
     hold_id = new_id("hold")
@@ -93,10 +97,9 @@ async def admit(
         now,
         now + ttl,
     )
-    async with connect() as connection:
-        row = await _admit(connection, payer.tenant_id, arguments)
-        refused = None
-        if row["available_nanos"] is None:
+    row = await _admit(connect, grouped, payer.tenant_id, arguments)
+    if row["available_nanos"] is None:
+        async with connect() as connection:
             refused = await refusal(
                 connection,
                 tenant_id=payer.tenant_id,
@@ -106,7 +109,6 @@ async def admit(
                 top_up_url=top_up_url,
                 now=now,
             )
-    if refused is not None:  # raised out here: behind an old pooler the connection is a transaction, and it was counted
         raise refused
     return Admitted(hold_id, estimate_nanos, row["available_nanos"], _rate(row, group, now))
 
@@ -129,13 +131,19 @@ def _judged(payer: Payer, group: Group | None, estimate_nanos: int, *, now: date
     )
 
 
-async def _admit(connection: Connection, tenant_id: str, arguments: tuple[Any, ...]) -> Any:
-    row = await connection.fetchrow(ADMIT, *arguments)
-    if row["opened"]:
-        return row
-    # Nothing was ever posted for this tenant, so there is no row to guard it by yet.
-    await open_tenant_account(connection, tenant_id)
-    return await connection.fetchrow(ADMIT, *arguments)
+async def _admit(connect: Connect, grouped: Grouped | None, tenant_id: str, arguments: tuple[Any, ...]) -> Any:
+    if grouped is not None:
+        # One window's row and then one balance's, so that two groups never wait for each other in a circle.
+        row = await grouped.fetchrow(f"{tenant_id} {arguments[1]}", arguments)
+        if row["opened"]:
+            return row
+    async with connect() as connection:
+        row = await connection.fetchrow(ADMIT, *arguments)
+        if row["opened"]:
+            return row
+        # Nothing was ever posted for this tenant, so there is no row to guard it by yet.
+        await open_tenant_account(connection, tenant_id)
+        return await connection.fetchrow(ADMIT, *arguments)
 
 
 def _rate(row: Any, group: Group | None, now: datetime) -> RateState | None:

@@ -9,7 +9,7 @@ import orjson
 from fastapi import Request, Response
 
 from keyserver.access.deps import bearer_token
-from keyserver.gateway.admission import admit
+from keyserver.gateway.admission import ADMIT, admit
 from keyserver.gateway.answers import PassedAnswer, StreamedAnswer, WholeAnswer, billed_headers
 from keyserver.gateway.billing import Outcome
 from keyserver.gateway.call import Call
@@ -38,6 +38,7 @@ from keyserver.gateway.tariffs import Tariffs
 from keyserver.gateway.upstreams import Upstream, Upstreams
 from keyserver.kit.clock import Clock
 from keyserver.kit.db import Database
+from keyserver.kit.grouping import Grouped
 
 #: Bytes of an answer that is read whole, and of an error.
 _LONGEST_ANSWER = 256 * 1024 * 1024
@@ -85,6 +86,7 @@ class Gateway:
         self.once = once
         self.clock = clock
         self.limits = limits
+        self._admissions = Grouped(database.connection, ADMIT)
 
     async def answer(self, request: Request, *, capability: Capability, path: str) -> Response:
         """Serves one call, billed. Raises what it is refused or fails with, which costs nothing."""
@@ -146,6 +148,7 @@ class Gateway:
             ttl=self.limits.hold_lifetime,
             now=started_at,
             top_up_url=self.limits.top_up_url,
+            grouped=self._admissions,
         )
         return Call(
             capability=capability,

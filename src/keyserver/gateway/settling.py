@@ -15,6 +15,7 @@ from keyserver.gateway.once import keep
 from keyserver.gateway.unsettled import FinishedCall, Journal, database_id
 from keyserver.kit.clock import Clock
 from keyserver.kit.db import Connect, Database, driver_connection, is_unavailable
+from keyserver.kit.grouping import Grouped
 from keyserver.kit.supervise import Backoff
 
 _log = structlog.get_logger("keyserver.gateway")
@@ -42,6 +43,7 @@ class Settler:
         self._journal: Journal | None = None
         self._clock = clock
         self._patience = patience
+        self._grouped = Grouped(database.connection, billing.SETTLE)
         self._unfinished: set[asyncio.Future[Any]] = set()
 
     async def ready(self) -> Journal:
@@ -117,16 +119,21 @@ class Settler:
 
     async def _post(self, call: FinishedCall) -> Settled:
         if call.answer is None:
-            return await self._bill(self._database.connection, call)
+            return await self._bill(self._database.connection, call, grouped=self._grouped)
         async with self._database.transaction() as session:
             connection = await driver_connection(session)
-            settled = await self._bill(lambda: nullcontext(connection), call)
+            settled = await self._bill(lambda: nullcontext(connection), call, grouped=None)
             await keep(connection, call.answer)
         return settled
 
-    async def _bill(self, connect: Connect, call: FinishedCall) -> Settled:
+    async def _bill(self, connect: Connect, call: FinishedCall, *, grouped: Grouped | None) -> Settled:
         return await billing.settle(
-            connect, hold_id=call.hold_id, payer=call.payer, metered=call.metered, now=self._clock()
+            connect,
+            hold_id=call.hold_id,
+            payer=call.payer,
+            metered=call.metered,
+            now=self._clock(),
+            grouped=grouped,
         )
 
     async def _void(self, hold_id: str) -> None:

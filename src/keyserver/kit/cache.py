@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
+from functools import partial
 from typing import Generic, TypeVar
 
 LIFETIME = 0.2
@@ -18,7 +19,12 @@ T = TypeVar("T")
 
 
 class Snapshot(Generic[T]):
-    """One value; concurrent misses share a load. Errors are raised to everyone who waited, and not kept."""
+    """One value; concurrent misses share a load. Errors are raised to everyone who waited, and not kept.
+
+    It never extends its own life.
+    """
+
+    __slots__ = ("_held", "_lifetime", "_load", "_loading", "_monotonic")
 
     def __init__(
         self,
@@ -32,6 +38,11 @@ class Snapshot(Generic[T]):
         self._monotonic = monotonic
         self._held: tuple[T, float] | None = None
         self._loading: asyncio.Task[tuple[T, float]] | None = None
+
+    @property
+    def last(self) -> T | None:
+        """The value as it was last loaded, however long ago."""
+        return None if self._held is None else self._held[0]
 
     async def get(self) -> T:
         arrived = self._monotonic()
@@ -57,7 +68,7 @@ class Snapshot(Generic[T]):
 
 
 class KeyedCache(Generic[K, T]):
-    """Many values by key, the least recently loaded dropped beyond `size`. An entry never extends its own life."""
+    """A Snapshot for each key, the least recently asked for dropped beyond `size`."""
 
     def __init__(
         self,
@@ -69,23 +80,20 @@ class KeyedCache(Generic[K, T]):
     ) -> None:
         self._load = load
         self._size = size
-        self._lifetime = lifetime
-        self._monotonic = monotonic
-        self._held: OrderedDict[K, tuple[T, float]] = OrderedDict()
+        self._make = partial(Snapshot[T], lifetime=lifetime, monotonic=monotonic)
+        self._held: OrderedDict[K, Snapshot[T]] = OrderedDict()
 
     def last(self, key: K) -> T | None:
         """The value as it was last loaded, however long ago; None when it is not held."""
         held = self._held.get(key)
-        return None if held is None else held[0]
+        return None if held is None else held.last
 
     async def get(self, key: K) -> T:
-        started = self._monotonic()
         held = self._held.get(key)
-        if held is not None and held[1] > started - self._lifetime:
-            return held[0]
-        value = await self._load(key)
-        self._held[key] = (value, started)
-        self._held.move_to_end(key)
-        if len(self._held) > self._size:
-            self._held.popitem(last=False)
-        return value
+        if held is None:
+            held = self._held[key] = self._make(partial(self._load, key))
+            if len(self._held) > self._size:
+                self._held.popitem(last=False)
+        else:
+            self._held.move_to_end(key)
+        return await held.get()
