@@ -122,7 +122,7 @@ BUGS = [
         paid_twice_in_one_transaction,
         (
             (
-                settlement,
+                recording,
                 "_identity",
                 lambda blockchain, arrival: (
                     Payment.blockchain_id == blockchain.id,
