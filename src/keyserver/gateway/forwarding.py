@@ -1,7 +1,8 @@
 """One call to an upstream: which of several, over a bounded pool of connections, and what went wrong.
 
 A call is sent to the next upstream only where the one before cannot have begun to work on it: no connection came
-about, its breaker was open, or it said itself that it does not serve now (429, 502, 503, 504).
+about, its breaker was open, or it said itself that it does not serve now (429, 502, 503). A 504 says that the work
+had been handed on.
 """
 
 import io
@@ -23,7 +24,7 @@ from keyserver.kit import metrics
 
 _log = structlog.get_logger("keyserver.gateway")
 #: An upstream that says so has not served the call; another may.
-_ELSEWHERE = frozenset({429, 502, 503, 504})
+_ELSEWHERE = frozenset({429, 502, 503})
 #: Of these, the ones that speak against the upstream as a whole.
 _ILL = frozenset({502, 503, 504})
 #: Servers close idle connections after 5 seconds and more; ours go first, so that none is used while it closes.
