@@ -122,8 +122,9 @@ async def test_paid_at_the_moment_it_is_handed_out_it_is_the_tenants_or_spent_ne
 ) -> None:
     keys = await ring.ahead()
     world.chain.mine(*(transfer(keys[index], 10) for index in range(10)), blocks=2)
-    issued = await asyncio.gather(world.step(), *(ring.issue(tenant_id=f"t{n}") for n in range(10)))
-    tenants = {each.index: f"t{n}" for n, each in enumerate(issued[1:])}  # type: ignore[union-attr]
+    handing_out = asyncio.gather(*(ring.issue(tenant_id=f"t{n}") for n in range(10)))
+    _, issued = await asyncio.gather(world.step(), handing_out)
+    tenants = {each.index: f"t{n}" for n, each in enumerate(issued)}
     assert len(tenants) == 10
     for payment in await world.payments():
         assert payment.tenant_id == tenants.get(payment.address_index)
